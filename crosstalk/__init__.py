@@ -1,0 +1,1 @@
+"""What the lessons import: data, plots, widgets and the student's own model."""
