@@ -1,0 +1,48 @@
+"""The inputs of a case, for the student to try by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from autograder.messages import decode, encode
+from autograder.packs import visible_pack
+from crosstalk.course import course
+
+
+class Arguments(NamedTuple):
+    """Arguments of a call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def case(name: str, title: str) -> Any:
+    """The inputs of a visible case.
+
+    Returns:
+        `Arguments` for a function; for a class, ``build`` (makes an object from your class and copies the
+        case's weights in) and the `Arguments` of the call.
+
+    Raises:
+        KeyError: there is no such case; the message lists those there are.
+    """
+    lesson, _ = course().find(name)
+    cases = {case.title: case for case in visible_pack(lesson).exercises[name].cases}
+    if title not in cases:
+        raise KeyError(f"{name} has no case {title!r}; it has {', '.join(map(repr, cases))}")
+    inputs = decode(encode(cases[title].inputs))  # a copy: the student may change it
+    if cases[title].scenario != "module":
+        return Arguments(tuple(inputs["args"]), inputs["kwargs"])
+    return _builder(inputs), Arguments(tuple(inputs["forward"]["args"]), inputs["forward"]["kwargs"])
+
+
+def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:
+    def build(made_from: type) -> torch.nn.Module:
+        module = made_from(*inputs["build"]["args"], **inputs["build"]["kwargs"])
+        module.load_state_dict(inputs["weights"], strict=False)
+        return module.eval()
+
+    return build

@@ -1,0 +1,129 @@
+"""Compare observations with what was expected, and say the first difference in the field's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from autograder.messages import Tree
+
+# How far apart two right ways to compute may come out, by dtype: (relative, absolute).
+TOLERANCE = {torch.float64: (1e-7, 1e-9), torch.float32: (1e-4, 1e-5), torch.bfloat16: (2e-2, 1e-2), torch.float16: (1e-2, 1e-3)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs, in a sentence, with the two things side by side where they can be shown."""
+
+    sentence: str
+    got: Tree = None
+    expected: Tree = None
+    shown: bool = False
+
+
+def same(expected: Tree, got: Tree) -> bool:
+    """Are two observations equal, within the tolerance of their dtype?"""
+    if isinstance(expected, torch.Tensor):
+        return isinstance(got, torch.Tensor) and _same_tensor(expected, got)
+    if isinstance(expected, dict):
+        return (isinstance(got, dict) and expected.keys() == got.keys()
+                and all(same(expected[key], got[key]) for key in expected))  # fmt: skip
+    if isinstance(expected, list | tuple):
+        return (type(expected) is type(got) and len(expected) == len(got)
+                and all(map(same, expected, got)))  # fmt: skip
+    if isinstance(expected, float) and isinstance(got, float):
+        return (
+            abs(expected - got) <= 1e-6 + 1e-5 * abs(expected)
+            or expected == got
+            or (expected != expected and got != got)
+        )
+    return type(expected) is type(got) and expected == got
+
+
+def _same_tensor(expected: torch.Tensor, got: torch.Tensor) -> bool:
+    if expected.shape != got.shape or expected.dtype != got.dtype:
+        return False
+    if not expected.is_floating_point():
+        return torch.equal(expected, got)
+    relative, absolute = TOLERANCE[expected.dtype]
+    return torch.allclose(got, expected, rtol=relative, atol=absolute, equal_nan=True)
+
+
+def difference(expected: Tree, got: Tree, what: str, dimensions: str = "") -> Difference | None:
+    """The first difference between a result and what was expected, or None.
+
+    Args:
+        expected, got: the two trees.
+        what: the name of the result in the sentence ("`weights`").
+        dimensions: what its dimensions mean ("(…, queries, keys)"), for the sentence on shapes.
+    """
+    if same(expected, got):
+        return None
+    if got is None:
+        return Difference(f"{what} is None, asked is {kind_of(expected)}: is a `return` missing?")
+    if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
+        return _tensor_difference(expected, got, what, dimensions)
+    if isinstance(expected, tuple) and isinstance(got, tuple) and len(expected) == len(got):
+        for index, (e, g) in enumerate(zip(expected, got, strict=True)):
+            if found := difference(e, g, f"{what}[{index}]"):
+                return found
+    if kind_of(expected) != kind_of(got):
+        advice = _advice(expected, got)
+        return Difference(f"{what} is {kind_of(got)}, asked is {kind_of(expected)}{advice}")
+    return Difference(f"{what} is {got!r}, expected {expected!r}.", got, expected)
+
+
+def kind_of(value: Tree) -> str:
+    """What a result is, in words."""
+    if value is None:
+        return "None"
+    if isinstance(value, torch.Tensor):
+        return "a tensor"
+    if isinstance(value, dict) and "$kind" in value:
+        return f"a `{value['$kind']}`"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a Python `{type(value).__name__}`"
+
+
+def _advice(expected: Tree, got: Tree) -> str:
+    kind = got.get("$kind", "") if isinstance(got, dict) else ""
+    if kind.startswith("numpy"):
+        return ": stay in torch, numpy breaks the gradient."
+    if isinstance(expected, torch.Tensor) and isinstance(got, int | float | list):
+        return ": keep the tensor, `.item()` and `.tolist()` cut the gradient."
+    if isinstance(expected, torch.Tensor) and isinstance(got, tuple):
+        return ": return one thing only."
+    if isinstance(expected, tuple):
+        return f": return {len(expected)} things, separated by a comma."
+    return "."
+
+
+def _tensor_difference(expected: torch.Tensor, got: torch.Tensor, what: str, dimensions: str) -> Difference:
+    if expected.shape != got.shape:
+        meaning = f" = {dimensions}" if dimensions else ""
+        return Difference(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}{meaning}.",
+                          got, expected, True)  # fmt: skip
+    if expected.dtype != got.dtype:
+        names = [str(tensor.dtype).removeprefix("torch.") for tensor in (got, expected)]
+        return Difference(f"{what} has dtype {names[0]}, expected {names[1]}.", got, expected, True)
+    if not expected.is_floating_point():
+        wrong = got != expected
+        at = tuple(wrong.nonzero()[0].tolist())
+        return Difference(f"{what} is wrong in {int(wrong.sum())} of {wrong.numel()} places; the first is {_at(at)}: "
+                          f"got {got[at].item()}, expected {expected[at].item()}.", got, expected, True)  # fmt: skip
+    odd = got.isnan() & ~expected.isnan()
+    if odd.any():
+        at = tuple(odd.nonzero()[0].tolist())
+        return Difference(f"{what} has NaN in {int(odd.sum())} of {odd.numel()} places; the first is {_at(at)}, "
+                          f"where {expected[at].item():.4g} was expected.", got, expected, True)  # fmt: skip
+    gap = (got.double() - expected.double()).abs().nan_to_num(nan=0.0, posinf=float("inf"))
+    at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
+    return Difference(f"{what} has the right shape; the largest difference is {_at(at)}: "
+                      f"got {got[at].item():.4g}, expected {expected[at].item():.4g}.", got, expected, True)  # fmt: skip
+
+
+def _at(index: tuple[Any, ...]) -> str:
+    return f"at [{', '.join(map(str, index))}]" if index else "in its one number"

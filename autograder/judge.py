@@ -1,0 +1,126 @@
+"""The judge: compares observations with what the packs expect, and decides. It never runs student code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from autograder import sentences
+from autograder.compare import Difference, difference, same
+from autograder.messages import MessageError, Tree, decode
+from autograder.packs import Case, ExercisePack, Mistake
+from autograder.reproduce import reproduction
+from autograder.verdict import CaseResult, Verdict
+
+# Of an error, what is the same on every machine and so tells one mistake from another.
+_TELLING = ("type", "operation", "shapes")
+
+
+def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: float,
+          elsewhere: frozenset[str] = frozenset()) -> Verdict:  # fmt: skip
+    """Decide what an answer is worth.
+
+    Args:
+        packs: by which it is judged; their cases were sent to the runner one after the other.
+        replies: what the runner said (see `autograder.runner.run`).
+        max_points: for all cases right.
+        elsewhere: names bound in other cells of the notebook, for the sentence on helpers.
+    """
+    name = packs[0].name
+    said = _sorted(replies)
+    cases = [(pack, case) for pack in packs for case in pack.cases]
+    notes = sentences.notes(said["end"])
+    if problem := sentences.definition(packs[0], said["definition"], elsewhere):
+        return Verdict(name, 0, max_points, problem=problem, notes=notes)
+    observed = [said["cases"].get(index) for index in range(len(cases))]
+    if problem := sentences.whole(packs[0], observed, said["end"], elsewhere):
+        return Verdict(name, 0, max_points, problem=problem, notes=notes)
+    results = []
+    for (pack, case), observation in zip(cases, observed, strict=True):
+        found = _difference(pack, case, observation, elsewhere)
+        if found is None:
+            results.append(CaseResult(case.title, True, hidden=pack.hidden))
+        elif pack.hidden:
+            results.append(CaseResult("a hidden case", False, "This case is not shown.", hidden=True))
+        else:
+            results.append(CaseResult(case.title, False, found.sentence, found.got, found.expected, found.shown,
+                                      reproduction(pack, case)))  # fmt: skip
+    right = sum(result.right for result in results)
+    mistake = None if right == len(results) else named(packs, observed)
+    return Verdict(
+        name,
+        points=round(max_points * right / len(results), 2),
+        max_points=max_points,
+        cases=results,
+        named=mistake.sentence if mistake else "",
+        mistake=mistake.name if mistake else "",
+        notes=notes,
+    )
+
+
+def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | None:
+    """The misconception that gives the same observations on all cases, if there is one."""
+    for index, mistake in enumerate(packs[0].mistakes):
+        expected = [seen for pack in packs for seen in pack.mistakes[index].observations]
+        if all(map(same_observation, expected, observed)):
+            return mistake
+    return None
+
+
+def same_observation(expected: Tree, got: Tree) -> bool:
+    """Do two observations agree, errors by their type, the torch call and its shapes?"""
+    if not isinstance(got, dict) or expected.keys() != got.keys():
+        return False
+    if "raised" in expected:
+        return all(expected["raised"].get(key) == got["raised"].get(key) for key in _TELLING)
+    return same(expected, got)
+
+
+def _difference(
+    pack: ExercisePack, case: Case, observation: Tree, elsewhere: frozenset[str]
+) -> Difference | None:
+    if not isinstance(observation, dict):
+        return Difference("This case was not reached.")
+    if "value" not in observation:
+        return Difference(sentences.failure(observation, elsewhere))
+    if same(case.expected, observation):
+        return None
+    expected, got = case.expected["value"], observation["value"]
+    return (sentences.misbuilt(expected, got)
+            or _result_difference(pack, expected.get("result"), got.get("result"))
+            or sentences.side_effects(case, expected, got))  # fmt: skip
+
+
+def _result_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Difference | None:
+    if len(pack.returns) == 1 or not isinstance(expected, tuple):
+        name, dimensions = _named_result(pack.returns[0])
+        return difference(expected, got, name, dimensions)
+    if not isinstance(got, tuple) or len(got) != len(expected):
+        return difference(expected, got, "The result")
+    for declared, e, g in zip(pack.returns, expected, got, strict=True):
+        if found := difference(e, g, *_named_result(declared)):
+            return found
+    return None
+
+
+def _named_result(declared: str) -> tuple[str, str]:
+    name, _, dimensions = declared.partition(" ")
+    return f"`{name}`", dimensions
+
+
+def _sorted(replies: Iterable[bytes]) -> dict[str, Any]:
+    """The runner's messages by kind. What is missing or unreadable counts as not said."""
+    said: dict[str, Any] = {"definition": {"kind": "nothing"}, "cases": {}, "end": {"stopped": None}}
+    for reply in replies:
+        try:
+            message = decode(reply)
+        except MessageError:
+            continue
+        match message:
+            case {"what": "definition"}:
+                said["definition"] = message
+            case {"what": "case", "index": int(index), "observation": dict(observation)}:
+                said["cases"].setdefault(index, observation)
+            case {"what": "end"}:
+                said["end"] = message
+    return said

@@ -1,0 +1,183 @@
+"""Packs: the frozen cases of a lesson, with expected observations and those of each known mistake.
+
+One safetensors file per lesson. Its metadata holds JSON in which tensors stand by number; equal tensors are
+stored once. *Visible* packs lie in ``assets/packs`` and go to students; *hidden* ones lie where
+``CROSSTALK_HIDDEN_PACKS`` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from autograder.messages import Tree, flatten, in_layout, tensor_bytes, tensor_note, unflatten
+from crosstalk.course import Lesson, course
+from crosstalk.places import assets_folder, write_atomically
+
+
+class PackError(FileNotFoundError):
+    """A pack is missing or cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One frozen case: a way to try the exercise, on what, and what comes out when it is right."""
+
+    title: str
+    scenario: str
+    inputs: Tree
+    expected: Tree
+    names: list[str]  # of the positional arguments, for the reproduction
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known misconception: its sentence, and what it gives on each case."""
+
+    name: str
+    sentence: str
+    observations: list[Tree]
+
+
+@dataclass(frozen=True)
+class ExercisePack:
+    """All that is needed to judge one exercise."""
+
+    name: str
+    kind: str  # "function" or "class"
+    signature: str
+    returns: list[str]
+    forbidden: list[str]
+    hints: list[str]
+    cases: list[Case]
+    mistakes: list[Mistake]
+    cases_hash: str
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The pack of one lesson."""
+
+    lesson: str
+    setup: str  # source of the lesson's set-up cell
+    source_hash: str  # of everything it was frozen from
+    exercises: dict[str, ExercisePack]
+
+
+def to_bytes(pack: Pack) -> bytes:
+    """A pack as the content of a safetensors file."""
+    tensors: list[torch.Tensor] = []
+    tree = flatten(_plain(pack), tensors)
+    stored: dict[str, torch.Tensor] = {}
+    places: list[dict[str, Any]] = []
+    known: dict[str, str] = {}
+    for tensor in tensors:
+        note = tensor_note(tensor)
+        digest = hashlib.sha256(
+            repr((note["dtype"], note["shape"])).encode() + tensor_bytes(tensor)
+        ).hexdigest()
+        if digest not in known:
+            known[digest] = str(len(stored))
+            stored[known[digest]] = tensor.detach().contiguous().clone()
+        places.append({"at": known[digest]} | ({"stride": note["stride"]} if "stride" in note else {}))
+    return save(
+        stored, metadata={"crosstalk": json.dumps({"tree": tree, "tensors": places}, ensure_ascii=False)}
+    )
+
+
+def _plain(pack: Pack) -> dict[str, Any]:
+    """The pack as plain dicts (`dataclasses.asdict` would copy every tensor, and rebuild tuples)."""
+    exercises = {
+        name: {**vars(exercise), "cases": [vars(case) for case in exercise.cases],
+               "mistakes": [vars(mistake) for mistake in exercise.mistakes]}
+        for name, exercise in pack.exercises.items()
+    }  # fmt: skip
+    return {**vars(pack), "exercises": exercises}
+
+
+def from_file(path: Path) -> Pack:
+    """Read a pack.
+
+    Raises:
+        PackError: the file is missing, cut short or of another making.
+    """
+    if not path.is_file():
+        raise PackError(
+            f"The pack {path.name} is missing from {path.parent}: run `crosstalk build` to make it."
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads(file.metadata()["crosstalk"])
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = [
+            in_layout(stored[place["at"]], place["stride"]) if "stride" in place else stored[place["at"]]
+            for place in header["tensors"]
+        ]
+        tree = unflatten(header["tree"], tensors)
+        exercises = {
+            name: ExercisePack(**{**exercise, "cases": [Case(**case) for case in exercise["cases"]],
+                                  "mistakes": [Mistake(**mistake) for mistake in exercise["mistakes"]]})
+            for name, exercise in tree["exercises"].items()
+        }  # fmt: skip
+        return Pack(**{**tree, "exercises": exercises})
+    except PackError:
+        raise
+    except Exception as error:
+        raise PackError(
+            f"The pack {path.name} cannot be read ({error}): run `crosstalk build` to make it anew."
+        ) from None
+
+
+@cache
+def _read_once(path: Path, changed: int) -> Pack:
+    return from_file(path)
+
+
+def _read(path: Path) -> Pack:
+    return _read_once(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+def visible_pack(lesson: Lesson) -> Pack:
+    """The pack of a lesson that students have."""
+    return _read(assets_folder() / "packs" / f"{lesson.id}.safetensors")
+
+
+def packs_of(name: str) -> list[ExercisePack]:
+    """The packs by which an exercise is judged: the visible one, and the hidden one where there is one."""
+    lesson, _ = course().find(name)
+    found = [visible_pack(lesson).exercises[name]]
+    if folder := os.environ.get("CROSSTALK_HIDDEN_PACKS"):
+        found.append(_read(Path(folder) / f"{lesson.id}.safetensors").exercises[name])
+    return found
+
+
+def cases_hash(name: str) -> str:
+    """What progress and pieces are keyed on: changes when a case of the exercise changes."""
+    lesson, _ = course().find(name)
+    return visible_pack(lesson).exercises[name].cases_hash
+
+
+def hash_of(tree: Tree) -> str:
+    """A hash of a tree, tensors included, the same on every machine."""
+    tensors: list[torch.Tensor] = []
+    digest = hashlib.sha256(json.dumps(flatten(tree, tensors), sort_keys=True).encode())
+    for tensor in tensors:
+        digest.update(json.dumps(tensor_note(tensor)).encode() + tensor_bytes(tensor))
+    return digest.hexdigest()[:32]
+
+
+def save_pack(pack: Pack, folder: Path) -> Path:
+    """Write a pack as ``LESSON.safetensors`` in a folder."""
+    path = folder / f"{pack.lesson}.safetensors"
+    write_atomically(path, to_bytes(pack))
+    return path

@@ -1,0 +1,47 @@
+"""A failing case as two lines that a student can copy into a cell."""
+
+from __future__ import annotations
+
+import torch
+
+from autograder.messages import Tree
+from autograder.packs import Case, ExercisePack
+
+MAX_LITERAL = 160  # characters of an argument list that is still pleasant to read
+
+
+def reproduction(pack: ExercisePack, case: Case) -> str:
+    """Two lines: make the inputs, call the student's own function."""
+    if case.scenario == "module":
+        return (f'from autograder import case; build, forward = case("{pack.name}", "{case.title}")\n'
+                f"build({pack.name})(*forward.args, **forward.kwargs)")  # fmt: skip
+    arguments, options = case.inputs["args"], case.inputs["kwargs"]
+    names = case.names[: len(arguments)]
+    given = [_literal(value) for value in arguments]
+    call = (
+        f"{pack.name}({', '.join([*names, *(f'{key}={_literal(value)}' for key, value in options.items())])})"
+    )
+    literal = "; ".join(f"{name} = {value}" for name, value in zip(names, given, strict=True))
+    if None not in given and len(literal) <= MAX_LITERAL:
+        return f"{literal}\n{call}"
+    left = ", ".join(names) + ("," if len(names) == 1 else "")
+    return f'from autograder import case; {left} = case("{pack.name}", "{case.title}").args\n{call}'
+
+
+def _literal(value: Tree) -> str | None:
+    """The value as source, or None where it would be too long or would not come back the same."""
+    if not isinstance(value, torch.Tensor):
+        return str(value) if isinstance(value, torch.dtype) else repr(value)
+    if value.numel() > 24 or not value.is_contiguous():
+        return None
+    numbers = _rounded(value.tolist())
+    if not torch.equal(torch.tensor(numbers, dtype=value.dtype), value):
+        return None
+    kind = "" if value.dtype in (torch.float32, torch.int64, torch.bool) else f", dtype={value.dtype}"
+    return f"torch.tensor({numbers}{kind})"
+
+
+def _rounded(values: Tree) -> Tree:
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
+    return round(values, 4) if isinstance(values, float) else values

@@ -1,0 +1,200 @@
+"""The runner: holds the student's code, tries it on inputs, and says what it saw. It decides nothing.
+
+It knows no expected value. What it is asked and what it answers are messages (`autograder.messages`), in
+self-study in one process, when graded between two.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import linecache
+import os
+import sys
+import time
+import traceback
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from autograder.guard import captured_output, time_limit, unchanged_state
+from autograder.messages import MessageError, Tree, decode, encode
+from autograder.scenarios import SCENARIOS
+from crosstalk import my_model
+
+_TORCH = os.path.dirname(torch.__file__)
+_HERE = os.path.dirname(__file__)
+MAX_WARNINGS = 5
+
+
+class Forbidden(Exception):
+    """The answer called a function that is the exercise itself."""
+
+    def __init__(self, function: str, line: int) -> None:
+        super().__init__(function)
+        self.function, self.line = function, line
+
+
+class _Watch(TorchFunctionMode):
+    """Sees every torch call: refuses the forbidden ones, remembers the last for the report of an error."""
+
+    def __init__(self, filename: str, forbidden: frozenset[str]) -> None:
+        super().__init__()
+        self.filename, self.forbidden = filename, forbidden
+        self.last: tuple[str, list] | None = None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = getattr(func, "__name__", "")
+        if name in self.forbidden and (line := self._called_from()):
+            raise Forbidden(name, line)
+        if not name.startswith("__get"):
+            self.last = name, [list(a.shape) for a in args if isinstance(a, torch.Tensor)]
+        return func(*args, **(kwargs or {}))
+
+    def _called_from(self) -> int | None:
+        frame: types.FrameType | None = sys._getframe(2)
+        while frame and frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+            frame = frame.f_back
+        return frame.f_lineno if frame and frame.f_code.co_filename == self.filename else None
+
+
+def run(request: bytes) -> Iterator[bytes]:
+    """Try an answer on cases.
+
+    The request: ``exercise``, ``source`` of the answer (None: the stand-in), ``setup`` (source of the
+    lesson's set-up cell), ``earlier`` (names it may use), ``own_pieces`` (use the student's), ``forbidden``,
+    ``cases`` (each with scenario and inputs), ``seconds``, ``output_bytes``.
+
+    Yields:
+        one ``definition`` message, one ``case`` message for each case tried, one ``end`` message.
+    """
+    asked = decode(request)
+    filename = f"<answer {asked['exercise']}>"
+    source = asked["source"] or ""
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    replies: list[Tree] = []
+    caught: list[warnings.WarningMessage] = []
+    # An interrupt may arrive anywhere; whatever was being done, the replies so far and the end are sent.
+    with unchanged_state(), my_model.only_before(asked["exercise"], asked["own_pieces"]):
+        with captured_output(asked["output_bytes"]) as output:
+            ended: dict[str, Tree] = {"what": "end", "stopped": None}
+            with time_limit(asked["seconds"]) as clock:
+                try:
+                    with warnings.catch_warnings(record=True) as caught:
+                        warnings.simplefilter("default")
+                        _try_all(asked, filename, replies)
+                except KeyboardInterrupt as interrupt:
+                    ended["stopped"] = _place(interrupt, filename) | {"time_up": clock.expired}
+        ended |= {
+            "printed": {"text": output.text, "bytes": output.size, "lines": output.lines},
+            "warned": [f"{w.category.__name__}: {w.message}"[:500] for w in caught[:MAX_WARNINGS]],
+        }
+    for reply in (*replies, ended):
+        try:
+            yield encode(reply)
+        except MessageError as error:
+            what = f"a result that is too large or too deep to compare ({error})"
+            yield encode({"what": "case", "index": reply["index"], "observation": {"value": {"$kind": what}}})
+
+
+def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree]) -> None:
+    name = asked["exercise"]
+    namespace: dict[str, Any] = {"__name__": "answer", "__builtins__": builtins}
+    exec(compile(asked["setup"], "<set-up cell>", "exec"), namespace)
+    earlier = {other: my_model.get(other, own=asked["own_pieces"]) for other in asked["earlier"]}
+    namespace |= earlier
+    if asked["source"] is None:
+        answer = my_model.stand_in(name)
+        replies.append({"what": "definition", "kind": "stand-in"})
+    else:
+        namespace.pop(name, None)
+        module = types.ModuleType("answer")
+        module.__dict__.update(namespace)
+        try:
+            sys.modules["answer"] = module  # dataclasses look their module up
+            exec(compile(asked["source"], filename, "exec"), module.__dict__)
+        except Exception as error:
+            replies.append({"what": "definition", "kind": "raised"} | _problem(error, filename, None))
+            return
+        finally:
+            sys.modules.pop("answer", None)
+        answer = module.__dict__.get(name)
+        replies.append({"what": "definition"} | _looked_at(answer, name, filename, name in module.__dict__))
+    stand_ins = {other: my_model.get(other, own=False) for other in asked["earlier"]}
+    for index, case in enumerate(asked["cases"]):
+        started = time.perf_counter()
+        observation = _observed(answer, case, stand_ins, filename, frozenset(asked["forbidden"]))
+        seconds = time.perf_counter() - started
+        replies.append({"what": "case", "index": index, "observation": observation, "seconds": seconds})
+
+
+def _observed(
+    answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: str, forbidden: frozenset
+) -> Tree:
+    watch = _Watch(filename, forbidden)
+    torch.manual_seed(0)
+    try:
+        with watch:
+            return {"value": SCENARIOS[case["scenario"]](answer, case["inputs"], stand_ins)}
+    except Forbidden as error:
+        return {"forbidden": error.function, "line": error.line}
+    except NotImplementedError as error:
+        problem = _problem(error, filename, watch.last)
+        # torch raises it too, for a missing forward or a dtype it cannot do
+        return {"raised": problem} if "operation" in problem else {"unwritten": problem["line"]}
+    except Exception as error:
+        return {"raised": _problem(error, filename, watch.last)}
+
+
+def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, Tree]:
+    """The kind of thing the answer cell made, and its signature."""
+    if not bound:
+        return {"kind": "missing"}
+    if inspect.isclass(answer):
+        kind = "class" if answer.__module__ == "answer" else "library"
+    elif inspect.isfunction(answer):
+        inner = inspect.unwrap(answer)
+        if answer.__name__ == "<lambda>":
+            kind = "lambda"
+        else:
+            kind = "function" if inner.__code__.co_filename == filename else "library"
+    elif isinstance(answer, (types.BuiltinFunctionType, types.MethodDescriptorType)) or inspect.ismethod(
+        answer
+    ):
+        kind = "library"
+    else:
+        kind = "partial" if type(answer).__name__ == "partial" else "other"
+    found: dict[str, Tree] = {"kind": kind, "type": type(answer).__name__}
+    if kind == "library":
+        found["type"] = (
+            f"{getattr(answer, '__module__', '') or ''}.{getattr(answer, '__qualname__', name)}".strip(".")
+        )
+    try:
+        found["signature"] = str(inspect.signature(answer))
+    except (TypeError, ValueError):
+        found["signature"] = ""
+    return found
+
+
+def _place(error: BaseException, filename: str) -> dict[str, Tree]:
+    """The student's own line in which it happened, however deep below it the error was raised."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
+    return {"line": own[-1].lineno if own else None, "text": (own[-1].line or "").strip() if own else ""}
+
+
+def _problem(error: BaseException, filename: str, last: tuple[str, list] | None) -> dict[str, Tree]:
+    """What was raised, where, and in which torch call with which shapes."""
+    place = _place(error, filename)
+    if isinstance(error, SyntaxError):
+        place = {"line": error.lineno, "text": (error.text or "").strip()}
+    problem: dict[str, Tree] = {"type": type(error).__name__, "message": str(error)[:2_000]} | place
+    if isinstance(error, NameError):
+        problem["name"] = error.name or ""
+    frames = traceback.extract_tb(error.__traceback__)
+    if last and frames and frames[-1].filename != filename:  # raised below the answer, not by it
+        problem["operation"], problem["shapes"] = last
+    return problem

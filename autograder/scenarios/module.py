@@ -1,0 +1,82 @@
+"""Build a module, copy weights in by name, run it, and look at what it did."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from autograder.messages import Tree
+from autograder.observe import described
+from autograder.scenarios.call import backward, changed, tensors_of
+
+
+def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
+    """Build ``answer(*args, **kwargs)``, copy weights in by name, call it, and go backward.
+
+    ``inputs`` has ``build`` and ``forward`` (each with args and kwargs), ``weights`` (name → tensor), and may
+    have ``record``: the name of an earlier exercise that is handed to the constructor as the keyword
+    ``record["as"]`` and whose calls are written down: the shapes of its arguments, or, for those named in
+    ``record["loosely"]``, whether they were given.
+
+    Returns:
+        ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), and, where the names and
+        shapes are those of the weights, ``result``, ``changed``, ``gradients`` of inputs and parameters,
+        and ``calls`` of the recorded function. Parameters are never compared by value: how they are
+        initialised, and in which order, is free.
+    """
+    calls: list[Tree] = []
+    build = dict(inputs["build"]["kwargs"])
+    if record := inputs.get("record"):
+        build[record["as"]] = _recorded(earlier[record["name"]], record, calls)
+    built = answer(*inputs["build"]["args"], **build)
+    if not isinstance(built, nn.Module):
+        return {"kind": described(built)}
+    parameters = dict(built.named_parameters(remove_duplicate=False))
+    shapes = {name: list(parameter.shape) for name, parameter in sorted(parameters.items())}
+    seen: dict[str, Tree] = {"kind": "module", "parameters": shapes}
+    if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
+        return seen
+    with torch.no_grad():
+        for name, weight in inputs["weights"].items():
+            parameters[name].copy_(weight)
+    if any(weight.dtype == torch.float64 for weight in inputs["weights"].values()):
+        built.double()
+        with torch.no_grad():
+            for name, weight in inputs["weights"].items():
+                dict(built.named_parameters(remove_duplicate=False))[name].copy_(weight)
+    built.eval()
+    forward = inputs["forward"]
+    before = [tensor.clone() for _, tensor in tensors_of(forward)]
+    leaves = [tensor.requires_grad_() for _, tensor in tensors_of(forward) if tensor.is_floating_point()]
+    leaves += [parameter for _, parameter in sorted(built.named_parameters())]
+    result = built(*forward["args"], **forward["kwargs"])
+    return seen | {
+        "result": described(result),
+        "changed": changed(forward, before),
+        "gradients": backward(result, leaves),
+        "calls": calls,
+    }
+
+
+def _recorded(function: Any, record: Mapping[str, Any], calls: list[Tree]) -> Any:
+    signature = inspect.signature(function)
+
+    def recorder(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)  # by position or by name is the same call
+        bound.apply_defaults()
+        calls.append(
+            {name: _noted(value, name in record["loosely"]) for name, value in bound.arguments.items()}
+        )
+        return function(*args, **kwargs)
+
+    return recorder
+
+
+def _noted(value: Any, loosely: bool) -> Tree:
+    if loosely:
+        return "nothing" if value is None else "given"
+    return list(value.shape) if isinstance(value, torch.Tensor) else described(value)

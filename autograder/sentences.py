@@ -1,0 +1,174 @@
+"""The sentences for what goes wrong in general. Those for known misconceptions stand with the exercises."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+
+from autograder.compare import Difference, difference
+from autograder.messages import Tree
+from autograder.packs import Case, ExercisePack
+
+
+def not_run(name: str) -> str:
+    """No cell that binds the name has been run."""
+    return f"`{name}` is not defined yet: run the cell with your answer first, then check again."
+
+
+def definition(pack: ExercisePack, said: Tree, elsewhere: frozenset[str]) -> str:
+    """What is wrong with the thing that the answer cell made, or ""."""
+    name, kind = pack.name, said.get("kind")
+    wanted = f"`def {name}{pack.signature}:`" if pack.kind == "function" else f"`class {name}(nn.Module):`"
+    if kind in (pack.kind, "stand-in"):
+        return ""
+    match kind:
+        case "missing":
+            return f"Your answer cell ran, but did not bind `{name}`: write {wanted} in it."
+        case "raised" if said["type"] in ("SyntaxError", "IndentationError", "TabError"):
+            return f"Line {said['line']} of your answer is not Python yet: {said['message']}."
+        case "raised":
+            return f"Your answer cell stopped before `{name}` was complete. {_error(said, elsewhere)}"
+        case "lambda":
+            return f"`{name}` is a lambda: write {wanted}, so that errors can be shown line by line."
+        case "partial":
+            return f"`{name}` is a partial of another function: write it yourself, {wanted}."
+        case "library":
+            return f"`{name}` is only another name for `{said['type']}`: write it yourself, {wanted}."
+        case "class":
+            return f"`{name}` is a class, asked is a function: {wanted}."
+        case "function":
+            return f"`{name}` is a function, asked is a class: {wanted}."
+        case "other":
+            return f"`{name}` is a `{said['type']}`, asked is a {pack.kind}: {wanted}."
+    return "Your answer could not be tried: the run ended before it began. Check again."
+
+
+def whole(pack: ExercisePack, observed: Sequence[Tree], end: Tree, elsewhere: frozenset[str]) -> str:
+    """What is wrong with the answer as a whole, whatever the cases, or ""."""
+    if stopped := end.get("stopped"):
+        where = (
+            f"in line {stopped['line']}, `{stopped['text']}`" if stopped.get("line") else "outside your code"
+        )
+        if stopped.get("time_up"):
+            return f"Your answer did not come to an end in the time allowed; it was {where}. Is there a loop that never stops?"
+        return f"You stopped the check; it was {where}. Nothing is lost: check again when you like."
+    for seen in observed:
+        match seen:
+            case {"forbidden": function, "line": line}:
+                return f"Line {line} calls torch's `{function}`, which is what this exercise asks you to write: do without it."
+    if observed and all(isinstance(seen, dict) and "unwritten" in seen for seen in observed):
+        return f"`{pack.name}` is not written yet: put your code in place of `raise NotImplementedError`."
+    errors = [seen["raised"] for seen in observed if isinstance(seen, dict) and "raised" in seen]
+    if errors and len(errors) == len(observed):
+        first = errors[0]
+        if (
+            first["type"] == "TypeError"
+            and f"{pack.name}" in first["message"]
+            and "argument" in first["message"]
+        ):
+            return (
+                f"`{pack.name}` must take `{pack.signature}`, yours cannot be called so: {first['message']}."
+            )
+        if first["type"] == "NameError" and all(error.get("name") == first.get("name") for error in errors):
+            return _error(first, elsewhere)
+    return ""
+
+
+def failure(observation: Tree, elsewhere: frozenset[str]) -> str:
+    """Why a case gave no result."""
+    if "unwritten" in observation:
+        return f"Line {observation['unwritten']} still says `raise NotImplementedError`: this path is not written yet."
+    if "raised" in observation:
+        return _error(observation["raised"], elsewhere)
+    return "This case gave no result."
+
+
+def _error(problem: Tree, elsewhere: frozenset[str]) -> str:
+    if problem["type"] == "NameError" and (name := problem.get("name")):
+        if name in elsewhere:
+            return f"`{name}` is defined in another cell: move it here. Your answer is judged on its own."
+        if not hasattr(builtins, name):
+            return f"Line {problem['line']} uses `{name}`, which is defined nowhere: `{problem['text']}`."
+    where = f"Line {problem['line']}, `{problem['text']}`," if problem.get("line") else "Your answer"
+    said = f"{where} raised {problem['type']}: {problem['message'].strip().splitlines()[0] if problem['message'].strip() else ''}"
+    if problem.get("operation"):
+        shapes = " and ".join(str(tuple(shape)) for shape in problem["shapes"])
+        said += f" (in `{problem['operation']}` of {shapes})" if shapes else f" (in `{problem['operation']}`)"
+    return said.rstrip(".") + "."
+
+
+def misbuilt(expected: Tree, got: Tree) -> Difference | None:
+    """For a module: what is wrong with what the constructor made."""
+    if "parameters" not in expected:
+        return None
+    if got.get("kind") != "module":
+        return Difference(
+            "The object is no `nn.Module`: inherit from it, and call `super().__init__()` first."
+        )
+    wanted, have = expected["parameters"], got["parameters"]
+    missing, extra = [n for n in wanted if n not in have], [n for n in have if n not in wanted]
+    if missing or extra:
+        parts = []
+        if missing:
+            parts.append("missing are " + ", ".join(f"`{name}`" for name in missing))
+        if extra:
+            parts.append("not asked for are " + ", ".join(f"`{name}`" for name in extra))
+        return Difference(f"The parameters have other names: {'; '.join(parts)}.")
+    for name in wanted:
+        if wanted[name] != have[name]:
+            return Difference(
+                f"The parameter `{name}` has shape {tuple(have[name])}, expected {tuple(wanted[name])}."
+            )
+    return None
+
+
+def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
+    """For a right result: what else was not as asked."""
+    if places := [place for place in got.get("changed", []) if place not in expected.get("changed", [])]:
+        names = ", ".join(f"`{_argument(case, place)}`" for place in places)
+        return Difference(
+            f"The result is right, but the call changed its input {names} in place: work on a copy."
+        )
+    if "gradients" in expected:
+        for index, (e, g) in enumerate(zip(expected["gradients"], got.get("gradients", []), strict=False)):
+            what = f"The gradient at input {index + 1}"
+            if e is not None and g is None:
+                return Difference(
+                    f"{what} is missing: something on the way (`.detach()`, `.item()`, `.data`, a new tensor) cut it."
+                )
+            if found := difference(e, g, what):
+                return Difference(
+                    f"The result is right, its gradient is not. {found.sentence}",
+                    found.got,
+                    found.expected,
+                    found.shown,
+                )
+    if expected.get("calls") != got.get("calls"):
+        return Difference(f"The inner function was called {len(got.get('calls', []))} times with {got.get('calls')}, "
+                          f"expected {len(expected['calls'])} with {expected['calls']}.")  # fmt: skip
+    return Difference("The result is right, but not what goes with it.")
+
+
+def _argument(case: Case, place: str) -> str:
+    kind, _, rest = place.partition(".")
+    return (
+        case.names[int(rest)]
+        if kind == "args" and rest.isdigit() and int(rest) < len(case.names)
+        else rest or place
+    )
+
+
+def notes(end: Tree) -> list[str]:
+    """What is worth a remark though it costs no points: printing, warnings."""
+    said = []
+    printed = end.get("printed") or {}
+    if printed.get("bytes"):
+        lines, shown = printed["lines"], printed["text"].splitlines()[:20]
+        more = (
+            f" Of {lines:,} lines ({printed['bytes']:,} bytes) the first {len(shown)} are shown."
+            if lines > len(shown)
+            else ""
+        )
+        said.append(f"Your code printed something.{more}\n" + "\n".join(line[:200] for line in shown))
+    said += [f"Your code warned: {warning}" for warning in end.get("warned", [])]
+    return said

@@ -1,0 +1,5 @@
+"""``python -m crosstalk`` is ``crosstalk``."""
+
+from crosstalk.cli import main
+
+main()
