@@ -31,6 +31,7 @@ NEWEST = (3, 14)  # the newest that torch 2.13.0 has wheels for
 RECIPE = "1"  # change it when the steps in `make` change, so that every environment is made anew
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"  # PyTorch's own; CROSSTALK_TORCH_INDEX names another
 
+WINDOWS = os.name == "nt"
 HERE = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(HERE, ".venv")
 STAMP = os.path.join(VENV, "crosstalk.stamp")
@@ -212,9 +213,9 @@ def run(command: List[str], environment: Optional[Dict[str, str]] = None) -> Non
 # ---------------------------------------------------------------- the environment
 
 
-def venv_python(venv: str = VENV, windows: bool = os.name == "nt") -> str:
-    """The Python of an environment."""
-    return "\\".join([venv, "Scripts", "python.exe"]) if windows else "/".join([venv, "bin", "python"])
+def venv_python() -> str:
+    """The Python of the environment."""
+    return "\\".join([VENV, "Scripts", "python.exe"]) if WINDOWS else "/".join([VENV, "bin", "python"])
 
 
 def read(path: str) -> bytes:
@@ -382,7 +383,7 @@ def activate(environment: MutableMapping[str, str], python: str, separator: str 
 def hand_over(command: List[str]) -> int:
     """Go on as that command; its exit code where the system cannot replace a process."""
     sys.stdout.flush()
-    if os.name != "nt":
+    if not WINDOWS:
         os.execv(command[0], command)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which gets it too
     return subprocess.call(command)

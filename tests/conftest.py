@@ -1,0 +1,119 @@
+"""What all tests share: a folder of their own for the student's work, a browser, and nothing left out unseen.
+
+Browser tests (marked ``browser``) run last, because Playwright leaves its event loop running in the thread.
+Where there is no browser they are left out, and the summary lists them with the command that brings one. With
+CI=true a browser is installed instead, and a run that left out any test fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from browsers import ARGUMENTS, BrowserError, bringing_command, find_browser, install_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+WORK = pytest.StashKey[str]()
+LEFT_OUT = pytest.StashKey[list[str]]()
+KILL_TABLE = pytest.StashKey[list[str]]()
+
+
+def _unattended() -> bool:
+    return os.environ.get("CI") == "true"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests off the developer's own work/ and off another checkout."""
+    config.stash[WORK] = tempfile.mkdtemp(prefix="crosstalk-tests-")
+    config.stash[LEFT_OUT] = []
+    config.stash[KILL_TABLE] = []
+    os.environ["CROSSTALK_WORK"] = config.stash[WORK]
+    os.environ.pop("CROSSTALK_COURSE", None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Clear the folder away."""
+    shutil.rmtree(config.stash[WORK], ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put browser tests last; leave them out where there is no browser."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    in_browser = [item for item in items if item.get_closest_marker("browser")]
+    try:
+        if not in_browser or find_browser():
+            return
+        if _unattended():
+            install_browser()
+            return
+    except BrowserError as error:
+        raise pytest.UsageError(str(error)) from None
+    reason = f"no Chromium, Chrome or Edge was found; `{bringing_command()}` brings one"
+    for item in in_browser:
+        item.add_marker(pytest.mark.skip(reason=reason))
+        config.stash[LEFT_OUT].append(item.nodeid)
+
+
+def _not_run(config: pytest.Config) -> int:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return sum(len(reporter.stats.get(kind, [])) for kind in ("skipped", "deselected")) if reporter else 0
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """An unattended run that did not run everything has failed."""
+    if _unattended() and _not_run(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the kill table, and say which tests were left out and what would bring them back."""
+    if kill_table := config.stash[KILL_TABLE]:
+        terminalreporter.section("How the judge does against the bank of mistakes")
+        for line in kill_table:
+            terminalreporter.write_line(line)
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.section("Left out")
+        for test in left_out:
+            terminalreporter.write_line(test)
+        terminalreporter.write_line(
+            f"These {len(left_out)} need a Chromium, Chrome or Edge, and there is none here. "
+            f"This brings one: {bringing_command()}"
+        )
+        terminalreporter.write_line("If there is one after all, set CROSSTALK_BROWSER to its path.")
+    if _unattended() and (count := _not_run(config)):
+        terminalreporter.section("Failed, because tests were left out")
+        terminalreporter.write_line(f"With CI=true every test has to run; {count} did not.")
+
+
+@pytest.fixture(scope="session")
+def kill_table(pytestconfig: pytest.Config) -> list[str]:
+    """Lines that the run prints at its end; the tests of the bank fill them in."""
+    return pytestconfig.stash[KILL_TABLE]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """This machine's browser, headless, with a profile of its own that is thrown away (Playwright's)."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_browser()
+    assert path, "a test that uses the browser has to be marked: @pytest.mark.browser"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """An empty page in a context of its own: no cookies, no storage, nothing of the test before."""
+    context = chromium.new_context()
+    yield context.new_page()
+    context.close()
