@@ -1,0 +1,37 @@
+"""The widgets of the lessons: anywidget, plain JavaScript, no network.
+
+Importing this package loads none of them: each is loaded at first use, so that a lesson pays only for the
+widgets it shows.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosstalk.widgets.attention_stages import AttentionStages
+    from crosstalk.widgets.factorisation import Factorisation
+    from crosstalk.widgets.head_viewer import HeadViewer
+    from crosstalk.widgets.mask_painter import MaskPainter
+    from crosstalk.widgets.predict import Predict
+
+__all__ = ["AttentionStages", "Factorisation", "HeadViewer", "MaskPainter", "Predict"]
+
+_MODULES = {
+    "AttentionStages": "attention_stages",
+    "Factorisation": "factorisation",
+    "HeadViewer": "head_viewer",
+    "MaskPainter": "mask_painter",
+    "Predict": "predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"crosstalk.widgets has no {name!r}; it has {', '.join(__all__)}.")
+    return getattr(import_module(f"crosstalk.widgets.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
