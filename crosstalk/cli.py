@@ -69,8 +69,10 @@ def main() -> None:
     from crosstalk.data.commands import add_commands
 
     add_commands(app)
-    for entry in sorted(entry_points(group="crosstalk.commands"), key=lambda found: found.name):
-        entry.load()(app)
+    own = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
+    if not set(sys.argv[1:2]) & set(own):  # others' commands bring torch, and `lab` is to start at once
+        for entry in sorted(entry_points(group="crosstalk.commands"), key=lambda found: found.name):
+            entry.load()(app)
     try:
         app()
     except (CourseError, FileNotFoundError, PermissionError) as error:
