@@ -52,8 +52,7 @@ def four_dimensional(tensor: Tensor, what: str) -> Tensor:
         raise TypeError(f"{what} must be a tensor, not {type(tensor).__name__}.")
     if tensor.dim() not in (3, 4):
         raise ValueError(
-            f"{what} must have shape (heads, length, d) or (batch, heads, length, d), "
-            f"not {tuple(tensor.shape)}."
+            f"{what} must have shape (heads, length, d) or (batch, heads, length, d), not {tuple(tensor.shape)}."
         )
     tensor = tensor.detach().to("cpu")
     return tensor if tensor.dim() == 4 else tensor[None]
@@ -61,9 +60,7 @@ def four_dimensional(tensor: Tensor, what: str) -> Tensor:
 
 def checked_inputs(query: Tensor, key: Tensor, value: Tensor, largest: int) -> tuple[Tensor, Tensor, Tensor]:
     """The three inputs of an attention, four-dimensional, their shapes checked against each other."""
-    query, key, value = (
-        four_dimensional(t, n) for t, n in ((query, "query"), (key, "key"), (value, "value"))
-    )
+    query, key, value = (four_dimensional(t, n) for t, n in ((query, "query"), (key, "key"), (value, "value")))
     if query.shape[:2] != key.shape[:2] or key.shape[:3] != value.shape[:3] or query.shape[3] != key.shape[3]:
         raise ValueError(
             "query, key and value do not fit: "
@@ -72,8 +69,7 @@ def checked_inputs(query: Tensor, key: Tensor, value: Tensor, largest: int) -> t
         )
     if max(query.shape[2], key.shape[2]) > largest:
         raise ValueError(
-            f"This widget draws at most {largest} queries and keys: "
-            f"pass a part, such as query[..., :{largest}, :]."
+            f"This widget draws at most {largest} queries and keys: pass a part, such as query[..., :{largest}, :]."
         )
     return query, key, value
 

@@ -155,7 +155,7 @@ function render({ model, el, signal }) {
   }
 
   function plot(title, on, off, d) {
-    const [w, height, left, right, top, bottom] = [360, 196, 38, 98, 24, 32];
+    const [w, height, left, right, top, bottom] = [360, 196, 38, 100, 24, 32];
     const high = Math.max(...on, ...off) * 1.08;
     const x = (value) => left + ((w - left - right) * Math.log(value / widths[0])) / Math.log(widths[widths.length - 1] / widths[0]);
     const y = (value) => top + (height - top - bottom) * (1 - value / high);

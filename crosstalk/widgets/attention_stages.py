@@ -61,8 +61,8 @@ class AttentionStages(CourseWidget):
 
     name = "attention_stages"
 
-    tokens_q: list[str] = traitlets.List().tag(sync=True)
-    tokens_k: list[str] = traitlets.List().tag(sync=True)
+    tokens_q = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    tokens_k = traitlets.List(traitlets.Unicode()).tag(sync=True)
     heads = traitlets.Int(1).tag(sync=True)
     width = traitlets.Int().tag(sync=True)
     widths = traitlets.List(list(WIDTHS)).tag(sync=True)
@@ -164,10 +164,7 @@ class AttentionStages(CourseWidget):
         if not bool(wrong.any()):
             return "Each row of your weights sums to 1."
         if bool(((weights.sum(-2) - 1).abs() < 1e-4).all()):
-            return (
-                "The columns of your weights sum to 1; the rows should: "
-                "each query spreads its weight over the keys."
-            )
+            return "The columns of your weights sum to 1; the rows should: each query spreads its weight over the keys."
         row = int(wrong.nonzero()[0, 0])
         return (
             f"{int(wrong.sum())} of {len(sums)} rows of your weights do not sum to 1: "

@@ -65,9 +65,7 @@ def examples() -> list[dict[str, object]]:
     for seed, (word, label, tokens, shares, rivals) in enumerate(given):
         split = tokens.split()
         table = table_of_log_probs(split, shares, rivals.split(), seed)
-        listed.append(
-            {"word": word, "label": label, "tokens": split, "vocabulary": PHONEMES, "log_probs": table}
-        )
+        listed.append({"word": word, "label": label, "tokens": split, "vocabulary": PHONEMES, "log_probs": table})
     return listed
 
 
@@ -76,9 +74,7 @@ def letters(word: list[str], heads: int = 2, width: int = 16, seed: int = 3) -> 
     generator = torch.Generator().manual_seed(seed)
     alphabet = torch.randn(26, 24, generator=generator)
     places = torch.arange(len(word))[:, None] / torch.logspace(0, 2, 4)
-    states = torch.cat(
-        [torch.stack([alphabet[ord(c) - 97] for c in word]), places.sin(), places.cos()], dim=1
-    )
+    states = torch.cat([torch.stack([alphabet[ord(c) - 97] for c in word]), places.sin(), places.cos()], dim=1)
     projections = torch.randn(3, heads, 32, width, generator=generator) * 0.17
     query, key, value = torch.einsum("ti,nhij->nhtj", states, projections)
     return query, key, value[..., :8]
@@ -113,8 +109,7 @@ def predict() -> Predict:
             "the softmax: every real key lost a share to them.",
             "No": "The pads took a share before they were hidden, so the rows sum to less than 1. "
             "Set their scores to `-inf` *before* the softmax.",
-            "Only with several heads": "Each head has its own softmax, so each loses its share: "
-            "one head or many.",
+            "Only with several heads": "Each head has its own softmax, so each loses its share: one head or many.",
         },
         right="No",
     )

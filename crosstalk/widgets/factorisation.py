@@ -33,7 +33,7 @@ class Factorisation(CourseWidget):
 
     name = "factorisation"
 
-    examples: list[dict[str, Any]] = traitlets.List().tag(sync=True)
+    examples = traitlets.List(traitlets.Dict()).tag(sync=True)
     end = traitlets.Unicode("<end>").tag(sync=True)
     score_name = traitlets.Unicode("").tag(sync=True)
     chosen = traitlets.Int(0).tag(sync=True)
@@ -56,9 +56,7 @@ class Factorisation(CourseWidget):
         layout, numbers = pack(**{str(i): table for i, table in enumerate(self._log_probs)})
         for i, example in enumerate(listed):
             example["start"] = layout[str(i)]["start"]
-        super().__init__(
-            examples=listed, numbers=numbers, end=end, score_name=student.name_of(score) if score else ""
-        )
+        super().__init__(examples=listed, numbers=numbers, end=end, score_name=student.name_of(score) if score else "")
         self.observe(lambda _: self._compare(), ["chosen", "with_end"])
         self._compare()
 
@@ -72,7 +70,8 @@ class Factorisation(CourseWidget):
         if tuple(table.shape) != (len(tokens), len(vocabulary)):
             raise ValueError(
                 f"Example {index}: log_probs has shape {tuple(table.shape)}, but there are "
-                f"{len(tokens)} tokens and {len(vocabulary)} in the vocabulary: ({len(tokens)}, {len(vocabulary)}) is wanted."
+                f"{len(tokens)} tokens and {len(vocabulary)} in the vocabulary: "
+                f"({len(tokens)}, {len(vocabulary)}) is wanted."
             )
         unknown = [token for token in tokens if token not in vocabulary]
         if unknown:
@@ -118,8 +117,7 @@ class Factorisation(CourseWidget):
             if given.numel() != 1:
                 return (
                     "problem",
-                    f"`{name}` returned a tensor of shape {student.shape_text(given.shape)}; "
-                    "one number is wanted.",
+                    f"`{name}` returned a tensor of shape {student.shape_text(given.shape)}; one number is wanted.",
                 )
             given = given.item()
         if isinstance(given, bool) or not isinstance(given, int | float):

@@ -43,8 +43,8 @@ class HeadViewer(CourseWidget):
 
     name = "head_viewer"
 
-    tokens_q: list[str] = traitlets.List().tag(sync=True)
-    tokens_k: list[str] = traitlets.List().tag(sync=True)
+    tokens_q = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    tokens_k = traitlets.List(traitlets.Unicode()).tag(sync=True)
     caption = traitlets.Unicode("").tag(sync=True)
     layers = traitlets.Int(1).tag(sync=True)
     layer = traitlets.Int(0).tag(sync=True)
@@ -64,9 +64,7 @@ class HeadViewer(CourseWidget):
         given = [weights] if layers is None else list(layers)
         if not given:
             raise ValueError("layers is empty: give at least one layer.")
-        self._layers = [
-            _one_layer(w, "weights" if layers is None else f"layers[{i}]") for i, w in enumerate(given)
-        ]
+        self._layers = [_one_layer(w, "weights" if layers is None else f"layers[{i}]") for i, w in enumerate(given)]
         shapes = {tuple(w.shape) for w in self._layers}
         if len(shapes) > 1:
             raise ValueError(f"The layers have several shapes: {', '.join(map(str, sorted(shapes)))}.")

@@ -43,8 +43,8 @@ class MaskPainter(CourseWidget):
 
     name = "mask_painter"
 
-    tokens_q: list[str] = traitlets.List().tag(sync=True)
-    tokens_k: list[str] = traitlets.List().tag(sync=True)
+    tokens_q = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    tokens_k = traitlets.List(traitlets.Unicode()).tag(sync=True)
     heads = traitlets.Int(1).tag(sync=True)
     attention_name = traitlets.Unicode("").tag(sync=True)
     mask = traitlets.Unicode().tag(sync=True)
@@ -64,9 +64,7 @@ class MaskPainter(CourseWidget):
         self._query, self._key, self._value = (t[:1] for t in checked_inputs(query, key, value, LARGEST))
         queries, keys = self._query.shape[2], self._key.shape[2]
         if queries > keys:
-            raise ValueError(
-                f"There are {queries} queries but only {keys} keys: the queries are the last keys."
-            )
+            raise ValueError(f"There are {queries} queries but only {keys} keys: the queries are the last keys.")
         self._attention = attention
         names = token_names(tokens, keys, "tokens")
         super().__init__(
@@ -169,8 +167,7 @@ class MaskPainter(CourseWidget):
     def describe(self) -> str:
         mask = self.mask_tensor()
         rows = [
-            f"{name}: "
-            + " ".join(k if allowed else "·" for k, allowed in zip(self.tokens_k, row, strict=True))
+            f"{name}: " + " ".join(k if allowed else "·" for k, allowed in zip(self.tokens_k, row, strict=True))
             for name, row in zip(self.tokens_q, mask.tolist(), strict=True)
         ]
         return "The mask, one line for each query, a dot for a key it may not attend to:\n" + "\n".join(rows)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import traitlets
 
 from crosstalk.widgets.base import CourseWidget
@@ -26,7 +24,7 @@ class Predict(CourseWidget):
     name = "predict"
 
     question = traitlets.Unicode().tag(sync=True)
-    choices: list[dict[str, Any]] = traitlets.List().tag(sync=True)
+    choices = traitlets.List(traitlets.Dict()).tag(sync=True)
     right = traitlets.Int().tag(sync=True)
     answers = traitlets.List(traitlets.Unicode()).tag(sync=True)
 

@@ -49,6 +49,4 @@ def mount(page: Page, widget: CourseWidget, *, dark: bool = False) -> None:
 
 def settle(page: Page) -> None:
     """Wait until what has changed is painted."""
-    page.evaluate(
-        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
-    )
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
