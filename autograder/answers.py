@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_cell_ids: dict[
-    int, str
-] = {}  # execution count → the notebook's id of the cell, as far as the front end tells
+_cell_ids: dict[int, str] = {}  # execution count → the notebook's id of the cell, as far as the front end tells
 
 
 class AnswerError(ValueError):
@@ -37,6 +35,7 @@ def watch_cells() -> None:
     shell = _shell()
     if shell and not getattr(shell, "_crosstalk_watches", False):
         shell._crosstalk_watches = True
+        _cell_ids.clear()
         shell.events.register("pre_run_cell", lambda info: _note(shell, info))
 
 
@@ -48,9 +47,7 @@ def find_answer(name: str) -> Answer:
     """
     shell = _shell()
     if shell is None:
-        raise AnswerError(
-            "check() looks for your answer in the notebook it is called from: run it in the lesson."
-        )
+        raise AnswerError("check() looks for your answer in the notebook it is called from: run it in the lesson.")
     from autograder.sentences import not_run
 
     history = list(enumerate(shell.history_manager.input_hist_raw))
@@ -85,8 +82,10 @@ def _shell() -> Any:
 
 
 def _note(shell: Any, info: Any) -> None:
-    if cell_id := getattr(info, "cell_id", None):
-        _cell_ids[shell.execution_count] = cell_id
+    cell_id = getattr(info, "cell_id", None)
+    if cell_id and info.store_history:
+        # Where this cell will stand in the history; execution_count is raised before or after, by version.
+        _cell_ids[len(shell.history_manager.input_hist_raw)] = cell_id
 
 
 def _names(source: str) -> set[str] | None:
@@ -105,7 +104,10 @@ def _mentions(name: str, source: str) -> bool:
 def _unreadable(name: str, source: str, shell: Any) -> str:
     plain = shell.transform_cell(source)
     if _names(plain) is not None and plain.strip() != source.strip():
-        return f"The cell that defines `{name}` has a magic or a shell command (`%` or `!`): take it out, then check again."
+        return (
+            f"The cell that defines `{name}` has a magic or a shell command (`%` or `!`): "
+            "take it out, then check again."
+        )
     try:
         ast.parse(source)
     except SyntaxError as error:

@@ -63,9 +63,7 @@ def _judge_wrong(exercise: Exercise, solution: str, result: BankResult) -> None:
 
 def _judge_right(exercise: Exercise, solution: str, result: BankResult) -> None:
     variants = [("the solution", solution)]
-    variants += [
-        (right.name, right_source(exercise, index, solution)) for index, right in enumerate(exercise.right)
-    ]
+    variants += [(right.name, right_source(exercise, index, solution)) for index, right in enumerate(exercise.right)]
     for name, source in variants:
         verdict = judge_source(exercise.name, source)
         result.right += 1

@@ -9,6 +9,7 @@ import torch
 
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
+from autograder.scenarios.module import take_weights
 from crosstalk.course import course
 
 
@@ -42,7 +43,7 @@ def case(name: str, title: str) -> Any:
 def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:
     def build(made_from: type) -> torch.nn.Module:
         module = made_from(*inputs["build"]["args"], **inputs["build"]["kwargs"])
-        module.load_state_dict(inputs["weights"], strict=False)
+        take_weights(module, inputs["weights"])
         return module.eval()
 
     return build

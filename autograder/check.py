@@ -48,9 +48,7 @@ def check(name: str) -> Verdict:
             f"and so can you, in a new cell: `from crosstalk.my_model import {name}`. Come back when you like."
         )
     if not verdict.passed and noted.hints < len(pack.hints):
-        verdict.after.append(
-            f'There are {len(pack.hints) - noted.hints} hints left: `hint("{name}")` gives the next.'
-        )
+        verdict.after.append(f'There are {len(pack.hints) - noted.hints} hints left: `hint("{name}")` gives the next.')
     return _shown(verdict)
 
 

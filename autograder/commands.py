@@ -14,18 +14,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def build(
-    lesson: Annotated[
-        list[str] | None, typer.Argument(help="Lessons to build; all that are ready if none.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Only compare with what is there; write nothing.")
-    ] = False,
-    hidden: Annotated[
-        Path | None, typer.Option(help="Write hidden packs to this folder, drawn from --seed.")
-    ] = None,
-    seed: Annotated[
-        str, typer.Option(help="The class's own seed for hidden packs; keep it to yourself.")
-    ] = "",
+    lesson: Annotated[list[str] | None, typer.Argument(help="Lessons to build; all that are ready if none.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only compare with what is there; write nothing.")] = False,
+    hidden: Annotated[Path | None, typer.Option(help="Write hidden packs to this folder, drawn from --seed.")] = None,
+    seed: Annotated[str, typer.Option(help="The class's own seed for hidden packs; keep it to yourself.")] = "",
 ) -> None:
     """Build lessons/ and assets/packs/ from solutions/ and autograder/exercises/."""
     from autograder.build.run import BuildError, build_all, compare_all, freeze_hidden

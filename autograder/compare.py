@@ -10,7 +10,12 @@ import torch
 from autograder.messages import Tree
 
 # How far apart two right ways to compute may come out, by dtype: (relative, absolute).
-TOLERANCE = {torch.float64: (1e-7, 1e-9), torch.float32: (1e-4, 1e-5), torch.bfloat16: (2e-2, 1e-2), torch.float16: (1e-2, 1e-3)}  # fmt: skip
+TOLERANCE = {
+    torch.float64: (1e-7, 1e-9),
+    torch.float32: (1e-4, 1e-5),
+    torch.bfloat16: (2e-2, 1e-2),
+    torch.float16: (1e-2, 1e-3),
+}
 
 
 @dataclass(frozen=True)
@@ -102,27 +107,30 @@ def _advice(expected: Tree, got: Tree) -> str:
 
 
 def _tensor_difference(expected: torch.Tensor, got: torch.Tensor, what: str, dimensions: str) -> Difference:
+    return Difference(f"{what} {_contrast(expected, got, dimensions)}.", got, expected, shown=True)
+
+
+def _contrast(expected: torch.Tensor, got: torch.Tensor, dimensions: str) -> str:
     if expected.shape != got.shape:
         meaning = f" = {dimensions}" if dimensions else ""
-        return Difference(f"{what} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}{meaning}.",
-                          got, expected, True)  # fmt: skip
+        return f"has shape {tuple(got.shape)}, expected {tuple(expected.shape)}{meaning}"
     if expected.dtype != got.dtype:
-        names = [str(tensor.dtype).removeprefix("torch.") for tensor in (got, expected)]
-        return Difference(f"{what} has dtype {names[0]}, expected {names[1]}.", got, expected, True)
+        mine, asked = (str(tensor.dtype).removeprefix("torch.") for tensor in (got, expected))
+        return f"has dtype {mine}, expected {asked}"
     if not expected.is_floating_point():
         wrong = got != expected
         at = tuple(wrong.nonzero()[0].tolist())
-        return Difference(f"{what} is wrong in {int(wrong.sum())} of {wrong.numel()} places; the first is {_at(at)}: "
-                          f"got {got[at].item()}, expected {expected[at].item()}.", got, expected, True)  # fmt: skip
+        places = f"is wrong in {int(wrong.sum())} of {wrong.numel()} places; the first is {_at(at)}"
+        return f"{places}: got {got[at].item()}, expected {expected[at].item()}"
     odd = got.isnan() & ~expected.isnan()
     if odd.any():
         at = tuple(odd.nonzero()[0].tolist())
-        return Difference(f"{what} has NaN in {int(odd.sum())} of {odd.numel()} places; the first is {_at(at)}, "
-                          f"where {expected[at].item():.4g} was expected.", got, expected, True)  # fmt: skip
+        places = f"has NaN in {int(odd.sum())} of {odd.numel()} places; the first is {_at(at)}"
+        return f"{places}, where {expected[at].item():.4g} was expected"
     gap = (got.double() - expected.double()).abs().nan_to_num(nan=0.0, posinf=float("inf"))
     at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
-    return Difference(f"{what} has the right shape; the largest difference is {_at(at)}: "
-                      f"got {got[at].item():.4g}, expected {expected[at].item():.4g}.", got, expected, True)  # fmt: skip
+    numbers = f"got {got[at].item():.4g}, expected {expected[at].item():.4g}"
+    return f"has the right shape; the largest difference is {_at(at)}: {numbers}"
 
 
 def _at(index: tuple[Any, ...]) -> str:

@@ -24,9 +24,7 @@ class Draw:
         """Integers from ``low`` up to, but without, ``high``."""
         return torch.randint(low, high, shape, generator=self.generator)
 
-    def padded(
-        self, lengths: list[int], low: int, high: int, pad_id: int, width: int | None = None
-    ) -> torch.Tensor:
+    def padded(self, lengths: list[int], low: int, high: int, pad_id: int, width: int | None = None) -> torch.Tensor:
         """A ragged batch of token ids: rows of these lengths, ``pad_id`` after them.  # (batch, length)"""
         tokens = torch.full((len(lengths), width or max(lengths)), pad_id)
         for row, length in zip(tokens, lengths, strict=True):

@@ -140,9 +140,7 @@ def applied(source: str, edits: Mapping[str, str], what: str) -> str:
     """
     for old, new in edits.items():
         if source.count(old) != 1:
-            raise ExerciseError(
-                f"{what}: {old!r} stands {source.count(old)} times in the solution, wanted is once"
-            )
+            raise ExerciseError(f"{what}: {old!r} stands {source.count(old)} times in the solution, wanted is once")
         source = source.replace(old, new)
     return source
 
@@ -157,9 +155,7 @@ def exercises_of(lesson: Lesson) -> dict[str, Exercise]:
     found = {value.name: value for value in vars(module).values() if isinstance(value, Exercise)}
     named = [entry.name for entry in lesson.exercises]
     if sorted(found) != sorted(named):
-        raise ExerciseError(
-            f"{module.__file__} has {sorted(found)}, course.toml lists {sorted(named)} for {lesson.id}"
-        )
+        raise ExerciseError(f"{module.__file__} has {sorted(found)}, course.toml lists {sorted(named)} for {lesson.id}")
     return {name: found[name] for name in named}
 
 
@@ -168,9 +164,7 @@ def _plain_signature(code: Any) -> str:
     signature = inspect.signature(code)
     bare = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
     shown = [
-        f"{p.name}={getattr(p.default, '__name__', None) or repr(p.default)}"
-        if p.default is not p.empty
-        else p.name
+        f"{p.name}={getattr(p.default, '__name__', None) or repr(p.default)}" if p.default is not p.empty else p.name
         for p in bare
     ]
     return f"({', '.join(shown)})"

@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import numpy
@@ -25,13 +25,15 @@ def unchanged_state() -> Iterator[None]:
     path, print_options = list(sys.path), dict(vars(torch._tensor_str.PRINT_OPTS))
     anomaly = torch.is_anomaly_enabled()
     torch.set_default_dtype(torch.float32)
-    torch.set_default_device("cpu")
+    if device.type != "cpu":
+        torch.set_default_device("cpu")
     try:
         with torch.enable_grad(), warnings.catch_warnings():
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_default_device(device)
+        if torch.get_default_device() != device:
+            torch.set_default_device(device)
         torch.set_grad_enabled(grad)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
@@ -87,10 +89,8 @@ def captured_output(limit: int) -> Iterator[Output]:
         os.dup2(saved[1], 2)
         os.close(saved[0])
         os.close(saved[1])
-        try:
+        with suppress(OSError, ValueError):  # student code may have closed it
             pipe.close()
-        except (OSError, ValueError):  # student code may have closed it
-            pass
         reader.join(timeout=1.0)  # a process left behind may still hold the other end
         if not reader.is_alive():
             os.close(reading)

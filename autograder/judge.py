@@ -76,9 +76,7 @@ def same_observation(expected: Tree, got: Tree) -> bool:
     return same(expected, got)
 
 
-def _difference(
-    pack: ExercisePack, case: Case, observation: Tree, elsewhere: frozenset[str]
-) -> Difference | None:
+def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: frozenset[str]) -> Difference | None:
     if not isinstance(observation, dict):
         return Difference("This case was not reached.")
     if "value" not in observation:

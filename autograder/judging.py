@@ -12,13 +12,9 @@ from autograder.verdict import Verdict
 from crosstalk.course import course
 
 
-def request(
-    name: str, source: str | None, setup: str, packs: Sequence[ExercisePack], own_pieces: bool
-) -> bytes:
+def request(name: str, source: str | None, setup: str, packs: Sequence[ExercisePack], own_pieces: bool) -> bytes:
     """The message that asks the runner to try an answer (``source`` None: the stand-in)."""
-    cases: list[Tree] = [
-        {"scenario": case.scenario, "inputs": case.inputs} for pack in packs for case in pack.cases
-    ]
+    cases: list[Tree] = [{"scenario": case.scenario, "inputs": case.inputs} for pack in packs for case in pack.cases]
     _, entry = course().find(name)
     return encode({
         "exercise": name,

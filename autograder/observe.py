@@ -31,6 +31,4 @@ def described(value: Any, depth: int = 0) -> Tree:
         if type(value) is dict and len(value) <= MAX_ITEMS:
             return {str(key): described(item, depth + 1) for key, item in value.items()}
     kind = type(value)
-    return {
-        "$kind": f"{kind.__module__.removeprefix('builtins.')}.{kind.__qualname__}".removeprefix("builtins.")
-    }
+    return {"$kind": f"{kind.__module__.removeprefix('builtins.')}.{kind.__qualname__}".removeprefix("builtins.")}

@@ -83,16 +83,12 @@ def to_bytes(pack: Pack) -> bytes:
     known: dict[str, str] = {}
     for tensor in tensors:
         note = tensor_note(tensor)
-        digest = hashlib.sha256(
-            repr((note["dtype"], note["shape"])).encode() + tensor_bytes(tensor)
-        ).hexdigest()
+        digest = hashlib.sha256(repr((note["dtype"], note["shape"])).encode() + tensor_bytes(tensor)).hexdigest()
         if digest not in known:
             known[digest] = str(len(stored))
             stored[known[digest]] = tensor.detach().contiguous().clone()
         places.append({"at": known[digest]} | ({"stride": note["stride"]} if "stride" in note else {}))
-    return save(
-        stored, metadata={"crosstalk": json.dumps({"tree": tree, "tensors": places}, ensure_ascii=False)}
-    )
+    return save(stored, metadata={"crosstalk": json.dumps({"tree": tree, "tensors": places}, ensure_ascii=False)})
 
 
 def _plain(pack: Pack) -> dict[str, Any]:
@@ -112,9 +108,7 @@ def from_file(path: Path) -> Pack:
         PackError: the file is missing, cut short or of another making.
     """
     if not path.is_file():
-        raise PackError(
-            f"The pack {path.name} is missing from {path.parent}: run `crosstalk build` to make it."
-        )
+        raise PackError(f"The pack {path.name} is missing from {path.parent}: run `crosstalk build` to make it.")
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(file.metadata()["crosstalk"])

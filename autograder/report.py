@@ -30,10 +30,11 @@ _RIGHT, _WRONG = "#1b7837", "#b35806"  # told apart by people with any colour vi
 def headline(verdict: Verdict) -> str:
     """One line: the exercise and its points."""
     if verdict.passed:
-        return f"✓ {verdict.exercise}: all {len(verdict.cases)} cases right, {verdict.points:g} of {verdict.max_points:g} points."
-    right = sum(case.right for case in verdict.cases)
-    told = f"{right} of {len(verdict.cases)} cases right, " if verdict.cases else ""
-    return f"✗ {verdict.exercise}: {told}{verdict.points:g} of {verdict.max_points:g} points."
+        mark, told = "✓", f"all {len(verdict.cases)} cases right, "
+    else:
+        right = sum(case.right for case in verdict.cases)
+        mark, told = "✗", f"{right} of {len(verdict.cases)} cases right, " if verdict.cases else ""
+    return f"{mark} {verdict.exercise}: {told}{verdict.points:g} of {verdict.max_points:g} points."
 
 
 def text(verdict: Verdict) -> str:
@@ -69,11 +70,12 @@ def html(verdict: Verdict) -> str:
     parts += [_note(note) for note in verdict.notes]
     parts += [f"<p>{_inline(after)}</p>" for after in verdict.after]
     if verdict.solutions:
-        inside = "".join(
-            f'<pre style="{_PRE}">{escaping.escape(solution)}</pre>' for solution in verdict.solutions
-        )
+        inside = "".join(f'<pre style="{_PRE}">{escaping.escape(solution)}</pre>' for solution in verdict.solutions)
         parts.append(f"<details><summary>Right answers to compare with</summary>{inside}</details>")
-    return f'<div style="{_STYLE.format(colour=colour)}" data-crosstalk-verdict="{escaping.escape(verdict.exercise)}">{"".join(parts)}</div>'
+    opening = (
+        f'<div style="{_STYLE.format(colour=colour)}" data-crosstalk-verdict="{escaping.escape(verdict.exercise)}">'
+    )
+    return f"{opening}{''.join(parts)}</div>"
 
 
 def shown(value: Tree) -> str:
@@ -130,7 +132,8 @@ def _example(case: CaseResult) -> str:
         )
     if case.shown:
         sides = "".join(
-            f'<div style="min-width:14em"><em>{title}</em><pre style="{_PRE}">{escaping.escape(shown(value))}</pre></div>'
+            f'<div style="min-width:14em"><em>{title}</em>'
+            f'<pre style="{_PRE}">{escaping.escape(shown(value))}</pre></div>'
             for title, value in (("yours", case.got), ("expected", case.expected))
         )
         parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:1em">{sides}</div>')

@@ -18,9 +18,7 @@ def reproduction(pack: ExercisePack, case: Case) -> str:
     arguments, options = case.inputs["args"], case.inputs["kwargs"]
     names = case.names[: len(arguments)]
     given = [_literal(value) for value in arguments]
-    call = (
-        f"{pack.name}({', '.join([*names, *(f'{key}={_literal(value)}' for key, value in options.items())])})"
-    )
+    call = f"{pack.name}({', '.join([*names, *(f'{key}={_literal(value)}' for key, value in options.items())])})"
     literal = "; ".join(f"{name} = {value}" for name, value in zip(names, given, strict=True))
     if None not in given and len(literal) <= MAX_LITERAL:
         return f"{literal}\n{call}"

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from autograder.guard import captured_output, time_limit, unchanged_state
+from autograder.guard import Clock, captured_output, time_limit, unchanged_state
 from autograder.messages import MessageError, Tree, decode, encode
 from autograder.scenarios import SCENARIOS
+from autograder.scenarios.call import NotAccepted
 from crosstalk import my_model
 
 _TORCH = os.path.dirname(torch.__file__)
@@ -47,7 +48,7 @@ class _Watch(TorchFunctionMode):
         self.filename, self.forbidden = filename, forbidden
         self.last: tuple[str, list] | None = None
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
         if name in self.forbidden and (line := self._called_from()):
             raise Forbidden(name, line)
@@ -86,7 +87,7 @@ def run(request: bytes) -> Iterator[bytes]:
                 try:
                     with warnings.catch_warnings(record=True) as caught:
                         warnings.simplefilter("default")
-                        _try_all(asked, filename, replies)
+                        _try_all(asked, filename, replies, clock)
                 except KeyboardInterrupt as interrupt:
                     ended["stopped"] = _place(interrupt, filename) | {"time_up": clock.expired}
         ended |= {
@@ -101,7 +102,7 @@ def run(request: bytes) -> Iterator[bytes]:
             yield encode({"what": "case", "index": reply["index"], "observation": {"value": {"$kind": what}}})
 
 
-def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree]) -> None:
+def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock) -> None:
     name = asked["exercise"]
     namespace: dict[str, Any] = {"__name__": "answer", "__builtins__": builtins}
     exec(compile(asked["setup"], "<set-up cell>", "exec"), namespace)
@@ -117,7 +118,9 @@ def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree]) -> No
         try:
             sys.modules["answer"] = module  # dataclasses look their module up
             exec(compile(asked["source"], filename, "exec"), module.__dict__)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             replies.append({"what": "definition", "kind": "raised"} | _problem(error, filename, None))
             return
         finally:
@@ -129,12 +132,12 @@ def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree]) -> No
         started = time.perf_counter()
         observation = _observed(answer, case, stand_ins, filename, frozenset(asked["forbidden"]))
         seconds = time.perf_counter() - started
+        if clock.expired:  # the answer swallowed the interrupt
+            raise KeyboardInterrupt
         replies.append({"what": "case", "index": index, "observation": observation, "seconds": seconds})
 
 
-def _observed(
-    answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: str, forbidden: frozenset
-) -> Tree:
+def _observed(answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: str, forbidden: frozenset) -> Tree:
     watch = _Watch(filename, forbidden)
     torch.manual_seed(0)
     try:
@@ -146,7 +149,11 @@ def _observed(
         problem = _problem(error, filename, watch.last)
         # torch raises it too, for a missing forward or a dtype it cannot do
         return {"raised": problem} if "operation" in problem else {"unwritten": problem["line"]}
-    except Exception as error:
+    except NotAccepted as error:
+        return {"not accepted": str(error), "what": error.what}
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: an answer must not end the check
         return {"raised": _problem(error, filename, watch.last)}
 
 
@@ -162,17 +169,13 @@ def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, 
             kind = "lambda"
         else:
             kind = "function" if inner.__code__.co_filename == filename else "library"
-    elif isinstance(answer, (types.BuiltinFunctionType, types.MethodDescriptorType)) or inspect.ismethod(
-        answer
-    ):
+    elif isinstance(answer, (types.BuiltinFunctionType, types.MethodDescriptorType)) or inspect.ismethod(answer):
         kind = "library"
     else:
         kind = "partial" if type(answer).__name__ == "partial" else "other"
     found: dict[str, Tree] = {"kind": kind, "type": type(answer).__name__}
     if kind == "library":
-        found["type"] = (
-            f"{getattr(answer, '__module__', '') or ''}.{getattr(answer, '__qualname__', name)}".strip(".")
-        )
+        found["type"] = f"{getattr(answer, '__module__', '') or ''}.{getattr(answer, '__qualname__', name)}".strip(".")
     try:
         found["signature"] = str(inspect.signature(answer))
     except (TypeError, ValueError):

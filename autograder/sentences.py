@@ -46,29 +46,24 @@ def definition(pack: ExercisePack, said: Tree, elsewhere: frozenset[str]) -> str
 def whole(pack: ExercisePack, observed: Sequence[Tree], end: Tree, elsewhere: frozenset[str]) -> str:
     """What is wrong with the answer as a whole, whatever the cases, or ""."""
     if stopped := end.get("stopped"):
-        where = (
-            f"in line {stopped['line']}, `{stopped['text']}`" if stopped.get("line") else "outside your code"
-        )
+        where = f": it was in line {stopped['line']}, `{stopped['text']}`" if stopped.get("line") else ""
         if stopped.get("time_up"):
-            return f"Your answer did not come to an end in the time allowed; it was {where}. Is there a loop that never stops?"
-        return f"You stopped the check; it was {where}. Nothing is lost: check again when you like."
+            return f"Your answer did not come to an end in the time allowed{where}. Is there a loop that never stops?"
+        return f"You stopped the check{where}. Nothing is lost: check again when you like."
     for seen in observed:
         match seen:
             case {"forbidden": function, "line": line}:
-                return f"Line {line} calls torch's `{function}`, which is what this exercise asks you to write: do without it."
+                exercise = "which is what this exercise asks you to write"
+                return f"Line {line} calls torch's `{function}`, {exercise}: do without it."
+            case {"not accepted": why, "what": ""}:
+                return f"`{pack.name}` must take `{pack.signature}`, but yours takes {why}."
     if observed and all(isinstance(seen, dict) and "unwritten" in seen for seen in observed):
         return f"`{pack.name}` is not written yet: put your code in place of `raise NotImplementedError`."
     errors = [seen["raised"] for seen in observed if isinstance(seen, dict) and "raised" in seen]
     if errors and len(errors) == len(observed):
         first = errors[0]
-        if (
-            first["type"] == "TypeError"
-            and f"{pack.name}" in first["message"]
-            and "argument" in first["message"]
-        ):
-            return (
-                f"`{pack.name}` must take `{pack.signature}`, yours cannot be called so: {first['message']}."
-            )
+        if first["type"] == "TypeError" and f"{pack.name}" in first["message"] and "argument" in first["message"]:
+            return f"`{pack.name}` must take `{pack.signature}`, yours cannot be called so: {first['message']}."
         if first["type"] == "NameError" and all(error.get("name") == first.get("name") for error in errors):
             return _error(first, elsewhere)
     return ""
@@ -78,6 +73,8 @@ def failure(observation: Tree, elsewhere: frozenset[str]) -> str:
     """Why a case gave no result."""
     if "unwritten" in observation:
         return f"Line {observation['unwritten']} still says `raise NotImplementedError`: this path is not written yet."
+    if "not accepted" in observation:
+        return f"`{observation['what']}` cannot be called as it should be; yours takes {observation['not accepted']}."
     if "raised" in observation:
         return _error(observation["raised"], elsewhere)
     return "This case gave no result."
@@ -90,7 +87,8 @@ def _error(problem: Tree, elsewhere: frozenset[str]) -> str:
         if not hasattr(builtins, name):
             return f"Line {problem['line']} uses `{name}`, which is defined nowhere: `{problem['text']}`."
     where = f"Line {problem['line']}, `{problem['text']}`," if problem.get("line") else "Your answer"
-    said = f"{where} raised {problem['type']}: {problem['message'].strip().splitlines()[0] if problem['message'].strip() else ''}"
+    first_line = next(iter(problem["message"].strip().splitlines()), "")
+    said = f"{where} raised {problem['type']}: {first_line}"
     if problem.get("operation"):
         shapes = " and ".join(str(tuple(shape)) for shape in problem["shapes"])
         said += f" (in `{problem['operation']}` of {shapes})" if shapes else f" (in `{problem['operation']}`)"
@@ -102,9 +100,7 @@ def misbuilt(expected: Tree, got: Tree) -> Difference | None:
     if "parameters" not in expected:
         return None
     if got.get("kind") != "module":
-        return Difference(
-            "The object is no `nn.Module`: inherit from it, and call `super().__init__()` first."
-        )
+        return Difference("The object is no `nn.Module`: inherit from it, and call `super().__init__()` first.")
     wanted, have = expected["parameters"], got["parameters"]
     missing, extra = [n for n in wanted if n not in have], [n for n in have if n not in wanted]
     if missing or extra:
@@ -116,9 +112,7 @@ def misbuilt(expected: Tree, got: Tree) -> Difference | None:
         return Difference(f"The parameters have other names: {'; '.join(parts)}.")
     for name in wanted:
         if wanted[name] != have[name]:
-            return Difference(
-                f"The parameter `{name}` has shape {tuple(have[name])}, expected {tuple(wanted[name])}."
-            )
+            return Difference(f"The parameter `{name}` has shape {tuple(have[name])}, expected {tuple(wanted[name])}.")
     return None
 
 
@@ -126,9 +120,7 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
     """For a right result: what else was not as asked."""
     if places := [place for place in got.get("changed", []) if place not in expected.get("changed", [])]:
         names = ", ".join(f"`{_argument(case, place)}`" for place in places)
-        return Difference(
-            f"The result is right, but the call changed its input {names} in place: work on a copy."
-        )
+        return Difference(f"The result is right, but the call changed its input {names} in place: work on a copy.")
     if "gradients" in expected:
         for index, (e, g) in enumerate(zip(expected["gradients"], got.get("gradients", []), strict=False)):
             what = f"The gradient at input {index + 1}"
@@ -151,11 +143,7 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
 
 def _argument(case: Case, place: str) -> str:
     kind, _, rest = place.partition(".")
-    return (
-        case.names[int(rest)]
-        if kind == "args" and rest.isdigit() and int(rest) < len(case.names)
-        else rest or place
-    )
+    return case.names[int(rest)] if kind == "args" and rest.isdigit() and int(rest) < len(case.names) else rest or place
 
 
 def notes(end: Tree) -> list[str]:

@@ -36,9 +36,7 @@ def read_source(lesson: Lesson) -> NotebookNode:
 
     path = source_file(lesson)
     if not path.is_file():
-        raise SourceError(
-            f"solutions/{path.name} is missing: write the lesson, or set planned = true in course.toml"
-        )
+        raise SourceError(f"solutions/{path.name} is missing: write the lesson, or set planned = true in course.toml")
     notebook = jupytext.read(path, fmt="py:percent")
     if len(_marked(notebook, "setup")) != 1:
         raise SourceError(f"solutions/{path.name} needs exactly one cell marked `# %% setup=true`")
@@ -46,9 +44,7 @@ def read_source(lesson: Lesson) -> NotebookNode:
         found = [cell.metadata[mark] for cell in _marked(notebook, mark)]
         wanted = [entry.name for entry in lesson.exercises]
         if found != wanted:
-            raise SourceError(
-                f"solutions/{path.name} has {mark} cells for {found}, course.toml lists {wanted}"
-            )
+            raise SourceError(f"solutions/{path.name} has {mark} cells for {found}, course.toml lists {wanted}")
     return notebook
 
 

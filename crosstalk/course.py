@@ -122,9 +122,7 @@ class Course(_Table):
                     )
             for name in lesson.data:
                 if name not in self.data:
-                    raise ValueError(
-                        f"{where}: data names {name!r}; allowed are {', '.join(self.data) or 'none'}"
-                    )
+                    raise ValueError(f"{where}: data names {name!r}; allowed are {', '.join(self.data) or 'none'}")
             if lesson.planned and lesson.exercises:
                 raise ValueError(f"{where}: a planned lesson has no exercises yet; take out planned = true")
             for exercise in lesson.exercises:

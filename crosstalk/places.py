@@ -41,8 +41,7 @@ def course_folder() -> Path:
     if (_PACKAGED / "course.toml").is_file():
         return _PACKAGED
     raise FileNotFoundError(
-        "No course.toml here or in a folder above: change into the course's folder, "
-        "or set CROSSTALK_COURSE to it."
+        "No course.toml here or in a folder above: change into the course's folder, or set CROSSTALK_COURSE to it."
     )
 
 

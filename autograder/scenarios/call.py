@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +12,31 @@ from autograder.messages import Tree
 from autograder.observe import described
 
 
+class NotAccepted(TypeError):
+    """The answer cannot be called with the arguments that its signature should take."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(why)
+        self.what = what
+
+
+def accepts(called: Any, what: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raise `NotAccepted` where ``called(*args, **kwargs)`` does not fit the signature of ``called``."""
+    signature = inspect.signature(called)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        names = [parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()]
+        raise NotAccepted(what, f"{inspect.Signature(names)}: {error}") from None
+
+
 def call(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     """Call ``answer(*args, **kwargs)``.
 
     Returns:
         ``result``, and ``changed``: the places of the arguments that the call changed.
     """
+    accepts(answer, "", inputs["args"], inputs["kwargs"])
     before = [tensor.clone() for _, tensor in tensors_of(inputs)]
     result = answer(*inputs["args"], **inputs["kwargs"])
     return {"result": described(result), "changed": changed(inputs, before)}
@@ -28,6 +48,7 @@ def gradients(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     Returns:
         ``result``, and ``gradients``: for each argument, None where nothing reached it.
     """
+    accepts(answer, "", inputs["args"], inputs["kwargs"])
     leaves = [tensor.requires_grad_() for _, tensor in tensors_of(inputs) if tensor.is_floating_point()]
     # A leaf may not be changed in place, which is no fault of the answer: hand over what follows from it.
     result = answer(*map(_behind, inputs["args"]), **{k: _behind(v) for k, v in inputs["kwargs"].items()})

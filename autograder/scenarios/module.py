@@ -11,7 +11,7 @@ from torch import nn
 
 from autograder.messages import Tree
 from autograder.observe import described
-from autograder.scenarios.call import backward, changed, tensors_of
+from autograder.scenarios.call import accepts, backward, changed, tensors_of
 
 
 def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -32,6 +32,7 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     build = dict(inputs["build"]["kwargs"])
     if record := inputs.get("record"):
         build[record["as"]] = _recorded(earlier[record["name"]], record, calls)
+    accepts(answer, "", inputs["build"]["args"], build)
     built = answer(*inputs["build"]["args"], **build)
     if not isinstance(built, nn.Module):
         return {"kind": described(built)}
@@ -40,16 +41,10 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     seen: dict[str, Tree] = {"kind": "module", "parameters": shapes}
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
         return seen
-    with torch.no_grad():
-        for name, weight in inputs["weights"].items():
-            parameters[name].copy_(weight)
-    if any(weight.dtype == torch.float64 for weight in inputs["weights"].values()):
-        built.double()
-        with torch.no_grad():
-            for name, weight in inputs["weights"].items():
-                dict(built.named_parameters(remove_duplicate=False))[name].copy_(weight)
+    take_weights(built, inputs["weights"])
     built.eval()
     forward = inputs["forward"]
+    accepts(built.forward, "forward", forward["args"], forward["kwargs"])
     before = [tensor.clone() for _, tensor in tensors_of(forward)]
     leaves = [tensor.requires_grad_() for _, tensor in tensors_of(forward) if tensor.is_floating_point()]
     leaves += [parameter for _, parameter in sorted(built.named_parameters())]
@@ -62,15 +57,23 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     }
 
 
+def take_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights in by name; a module that gets float64 weights becomes float64."""
+    if any(weight.dtype == torch.float64 for weight in weights.values()):
+        module.double()
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, weight in weights.items():
+            parameters[name].copy_(weight)
+
+
 def _recorded(function: Any, record: Mapping[str, Any], calls: list[Tree]) -> Any:
     signature = inspect.signature(function)
 
     def recorder(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)  # by position or by name is the same call
         bound.apply_defaults()
-        calls.append(
-            {name: _noted(value, name in record["loosely"]) for name, value in bound.arguments.items()}
-        )
+        calls.append({name: _noted(value, name in record["loosely"]) for name, value in bound.arguments.items()})
         return function(*args, **kwargs)
 
     return recorder

@@ -1,0 +1,1 @@
+"""The build: solutions/ and autograder/exercises/ in, lessons/ and assets/packs/ out."""

@@ -1,0 +1,107 @@
+"""Packs: visible and hidden ones, what they carry, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograder import case
+from autograder.build.freeze import freeze
+from autograder.build.run import BuildError, freeze_hidden
+from autograder.judging import judge_source
+from autograder.packs import PackError, from_file, save_pack, visible_pack
+from crosstalk.course import course
+
+RIGHT = "def split_heads(states, heads):\n    return torch.stack(states.chunk(heads, dim=-1), dim=1)"
+VIEW = (
+    "def split_heads(states, heads):\n    batch, length, width = states.shape\n"
+    "    return states.reshape(batch, heads, length, width // heads)"
+)
+
+
+@pytest.fixture
+def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    list(freeze_hidden([course().lesson("01")], tmp_path, "a class's own seed"))
+    monkeypatch.setenv("CROSSTALK_HIDDEN_PACKS", str(tmp_path))
+    return tmp_path
+
+
+def test_freezing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    lesson = course().lesson("01")
+    first = save_pack(freeze(lesson), tmp_path / "a").read_bytes()
+    assert first == save_pack(freeze(lesson), tmp_path / "b").read_bytes()
+
+
+def test_hidden_packs_have_other_inputs(hidden: Path) -> None:
+    mine = from_file(hidden / "01-attention.safetensors").exercises["softmax"].cases
+    theirs = visible_pack(course().lesson("01")).exercises["softmax"].cases
+    assert not torch.equal(mine[0].inputs["args"][0], theirs[0].inputs["args"][0])
+
+
+def test_hidden_cases_count_and_are_not_shown(hidden: Path) -> None:
+    right, wrong = judge_source("split_heads", RIGHT), judge_source("split_heads", VIEW)
+    assert right.passed and len(right.cases) == 2 * len(judge_cases())
+    assert wrong.mistake == "view_straight"
+    secret = [result for result in wrong.cases if result.hidden]
+    assert secret and all(result.got is None and not result.reproduction for result in secret)
+    assert all(result.title == "a hidden case" for result in secret if not result.right)
+
+
+def judge_cases() -> list:
+    return visible_pack(course().lesson("01")).exercises["split_heads"].cases
+
+
+def test_an_answer_for_the_visible_cases_only_loses_the_hidden_ones(hidden: Path) -> None:
+    source = (
+        "from autograder import case\n"
+        "def split_heads(states, heads):\n"
+        "    known = case('split_heads', 'two heads of three features').args[0]\n"
+        "    if states.shape == known.shape and torch.equal(states, known):\n"
+        "        return torch.stack(states.chunk(heads, dim=-1), dim=1)\n"
+        "    return torch.zeros(2)\n"
+    )
+    verdict = judge_source("split_heads", source)
+    assert [result.right for result in verdict.cases].count(True) == 1
+
+
+def test_hidden_packs_need_a_seed(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="need a seed of the class's own"):
+        list(freeze_hidden([course().lesson("01")], tmp_path, ""))
+
+
+def test_a_missing_or_broken_pack_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="is missing"):
+        from_file(tmp_path / "01.safetensors")
+    (tmp_path / "01.safetensors").write_bytes(b"half a file")
+    with pytest.raises(PackError, match="cannot be read"):
+        from_file(tmp_path / "01.safetensors")
+
+
+@pytest.mark.parametrize("name", course().exercises)
+def test_reproductions_run_and_fail_as_told(name: str) -> None:
+    """What a student is offered to copy is run here: it must give what the case was about."""
+    lesson, _ = course().find(name)
+    from autograder.reproduce import reproduction
+    from crosstalk import my_model
+
+    pack = visible_pack(lesson).exercises[name]
+    for frozen in pack.cases:
+        lines = reproduction(pack, frozen).splitlines()
+        assert len(lines) == 2
+        namespace = {"torch": torch, name: my_model.stand_in(name)}
+        exec(lines[0], namespace)
+        result = eval(lines[1], namespace)
+        expected = frozen.expected["value"]["result"]
+        for got, wanted in zip(
+            result if isinstance(result, tuple) else [result],
+            expected if isinstance(expected, tuple) else [expected],
+            strict=True,
+        ):
+            torch.testing.assert_close(got.detach(), wanted)
+
+
+def test_case_names_those_there_are() -> None:
+    with pytest.raises(KeyError, match="softmax has no case 'x'; it has 'three rows of four scores'"):
+        case("softmax", "x")
