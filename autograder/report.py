@@ -44,12 +44,10 @@ def text(verdict: Verdict) -> str:
     for case in verdict.cases:
         lines.append(f"  {'right' if case.right else 'wrong'}: {case.title}")
         if not case.right:
-            lines.append(f"    {case.sentence}")
-    if first := _first_wrong(verdict):
-        if first.reproduction:
-            lines += ["", "See it again:", *("    " + line for line in first.reproduction.splitlines())]
-        if first.shown:
-            lines += ["", "yours:", shown(first.got), "expected:", shown(first.expected)]
+            lines += ["    " + line for line in (case.sentence, *case.reproduction.splitlines())]
+        if case.shown:
+            yours, expected = beside(case.got, case.expected)
+            lines += ["    yours:", _indented(yours), "    expected:", _indented(expected)]
     for note in (*verdict.notes, *verdict.after):
         lines += ["", note]
     for solution in verdict.solutions:
@@ -63,10 +61,11 @@ def html(verdict: Verdict) -> str:
     parts = [f"<strong>{escaping.escape(headline(verdict))}</strong>"]
     if sentence := verdict.problem or verdict.named:
         parts.append(f"<p>{_inline(sentence)}</p>")
-    if verdict.cases and not verdict.passed:
-        parts.append("<ul>" + "".join(map(_case_line, verdict.cases)) + "</ul>")
-    if first := _first_wrong(verdict):
-        parts.append(_example(first))
+    wrong = [case for case in verdict.cases if not case.right]
+    parts += [_wrong_case(case, opened=index == 0) for index, case in enumerate(wrong)]
+    if wrong and len(wrong) < len(verdict.cases):
+        right = "; ".join(case.title for case in verdict.cases if case.right)
+        parts.append(f"<p>Right: {_inline(right)}.</p>")
     parts += [_note(note) for note in verdict.notes]
     parts += [f"<p>{_inline(after)}</p>" for after in verdict.after]
     if verdict.solutions:
@@ -78,16 +77,25 @@ def html(verdict: Verdict) -> str:
     return f"{opening}{''.join(parts)}</div>"
 
 
-def shown(value: Tree) -> str:
-    """A result in print: small tensors whole, large ones by their corner."""
-    if isinstance(value, torch.Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
-        head = f"{dtype} {tuple(value.shape)}\n"
-        if value.numel() > MAX_SHOWN and value.dim() > 2:
-            first = value[(0,) * (value.dim() - 2)]
-            return f"{head}first of {value[..., 0, 0].numel()}:\n{_numbers(first)}"
-        return head + _numbers(value)
-    return repr(value)
+def beside(got: Tree, expected: Tree) -> tuple[str, str]:
+    """Two results in print, to stand side by side; of large tensors the matrix in which they differ most."""
+    if not (isinstance(got, torch.Tensor) and isinstance(expected, torch.Tensor)):
+        return shown(got), shown(expected)
+    at = (0,) * max(0, expected.dim() - 2)
+    if got.shape == expected.shape and expected.numel() and got.dim() > 2:
+        gap = (got.double() - expected.double()).abs().nan_to_num(nan=float("inf"))
+        at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))[:-2]
+    return shown(got, at), shown(expected, at)
+
+
+def shown(value: Tree, at: tuple[int, ...] = ()) -> str:
+    """A result in print: a small tensor whole, of a large one the matrix at an index."""
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    head = f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if value.numel() > MAX_SHOWN and len(at) == value.dim() - 2 and at:
+        return f"{head}, here [{', '.join(map(str, at))}]:\n{_numbers(value[at])}"
+    return f"{head}\n{_numbers(value)}"
 
 
 def inline(escaped: str) -> str:
@@ -100,6 +108,8 @@ def _inline(plain: str) -> str:
 
 
 def _numbers(tensor: torch.Tensor) -> str:
+    if not tensor.numel():
+        return "(no elements)"
     rows = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() else tensor.reshape(1, 1)
     lines = []
     for row in rows[:12]:
@@ -114,14 +124,14 @@ def _number(value: float | int | bool) -> str:
     return f"{value:8.4f}" if isinstance(value, float) else f"{value:4d}"
 
 
-def _first_wrong(verdict: Verdict) -> CaseResult | None:
-    return next((case for case in verdict.cases if not case.right and not case.hidden), None)
+def _indented(lines: str) -> str:
+    return "\n".join("      " + line for line in lines.splitlines())
 
 
-def _case_line(case: CaseResult) -> str:
-    if case.right:
-        return f"<li>right: {_inline(case.title)}</li>"
-    return f"<li><strong>wrong</strong>: {_inline(case.title)}<br>{_inline(case.sentence)}</li>"
+def _wrong_case(case: CaseResult, opened: bool) -> str:
+    summary = f"<summary><strong>wrong</strong>: {_inline(case.title)}</summary>"
+    opening = "<details open>" if opened else "<details>"
+    return f"{opening}{summary}<p>{_inline(case.sentence)}</p>{_example(case)}</details>"
 
 
 def _example(case: CaseResult) -> str:
@@ -132,9 +142,8 @@ def _example(case: CaseResult) -> str:
         )
     if case.shown:
         sides = "".join(
-            f'<div style="min-width:14em"><em>{title}</em>'
-            f'<pre style="{_PRE}">{escaping.escape(shown(value))}</pre></div>'
-            for title, value in (("yours", case.got), ("expected", case.expected))
+            f'<div style="min-width:14em"><em>{title}</em><pre style="{_PRE}">{escaping.escape(printed)}</pre></div>'
+            for title, printed in zip(("yours", "expected"), beside(case.got, case.expected), strict=True)
         )
         parts.append(f'<div style="display:flex;flex-wrap:wrap;gap:1em">{sides}</div>')
     return "".join(parts)

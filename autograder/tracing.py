@@ -63,15 +63,19 @@ def trace(name: str) -> Trace:
         made = ", ".join(f"{key} {shape}" for key, shape in now.items() if before.get(key) != shape)
         if len(seen.steps) < MAX_STEPS:
             seen.steps.append((number, lines[number - 1].rstrip(), made))
-        last[id(frame)] = frame.f_lineno, now
+        last[id(frame)] = number, now
 
     def watch(frame: types.FrameType, event: str, arg: Any) -> Any:
         if frame.f_code.co_filename != filename or frame.f_code.co_name == "<module>":
             return None
         if event == "call":
             last[id(frame)] = frame.f_lineno, {}
-        if event != "exception":  # a line is announced before it runs, so this is what the one before it made
             note(frame)
+            last[id(frame)] = 0, last[id(frame)][1]
+        elif event in ("line", "return"):  # a line is announced before it runs: note what the one before it made
+            if last[id(frame)][0]:
+                note(frame)
+            last[id(frame)] = frame.f_lineno, last[id(frame)][1]
         if event == "return":
             seen.end = f"returned {_shape(arg)}"
         return watch
