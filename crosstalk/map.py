@@ -11,9 +11,9 @@ from typing import get_args
 
 from crosstalk import my_model
 from crosstalk.course import Part, course
+from crosstalk.signs import OWN_COLOUR, TODAY_COLOUR, own_sign, today_sign
 
 TODAY_MARK, OWN_MARK = "◆", "✓"
-_TODAY, _OWN = "#d55e00", "#0072b2"  # told apart by people with any colour vision, on white and on black
 _WIDTH, _HEIGHT = 624, 512
 _LEFT, _RIGHT, _COLUMN = 6, 322, 276  # where the two columns begin, and how wide they are
 
@@ -211,13 +211,15 @@ def _box(state: PartState, name: str, x: float, y: float, width: float, height: 
     at = f'x="{x:g}" y="{y:g}" height="{height:g}" rx="5"'
     layers = []
     if state.own:
-        layers.append(f'<rect {at} width="{width * state.share:g}" fill="{_OWN}" fill-opacity=".3" stroke="none"/>')
+        layers.append(
+            f'<rect {at} width="{width * state.share:g}" fill="{OWN_COLOUR}" fill-opacity=".3" stroke="none"/>'
+        )
     if state.today:
         layers.append(f'<rect {at} width="{width:g}" fill="url(#{name}-hatch)" stroke="none"/>')
     line = (
-        f'stroke="{_TODAY}" stroke-width="3.5"'
+        f'stroke="{TODAY_COLOUR}" stroke-width="3.5"'
         if state.today
-        else f'stroke="{_OWN}" stroke-width="2.5"'
+        else f'stroke="{OWN_COLOUR}" stroke-width="2.5"'
         if state.is_own
         else 'stroke-opacity=".55"'
     )
@@ -230,14 +232,9 @@ def _part(state: PartState, label: str, inside: str) -> str:
 
 
 def _badges(state: PartState, right: float, y: float) -> str:
-    """The marks as small discs on a part's lower edge: ◆ today's, ✓ the student's own."""
-    signs = [(_TODAY, '<path d="M0-5 5 0 0 5-5 0z" fill="#fff" stroke="none"/>')] * state.today
-    signs += [(_OWN, '<path d="M-4 0-1.5 3 4-3.5" stroke="#fff" stroke-width="2"/>')] * state.is_own
-    discs = []
-    for index, (colour, sign) in enumerate(reversed(signs)):
-        disc = f'<circle r="8.5" fill="{colour}" stroke="none"/>{sign}'
-        discs.append(f'<g transform="translate({right - 12 - 19 * index:g} {y:g})">{disc}</g>')
-    return "".join(discs)
+    """The signs on a part's lower edge, from its right end."""
+    signs = [own_sign] * state.is_own + [today_sign] * state.today
+    return "".join(sign(right - 12 - 19 * index, y) for index, sign in enumerate(signs))
 
 
 def _chip(state: PartState, name: str, x: float, y: float, width: float, label: str, *, height: int = 30) -> str:
@@ -256,9 +253,9 @@ def _frame(state: PartState, name: str, x: float, y: float, height: float, label
     """A part that holds others: only its edge and its name are lit, so that what is inside can be read."""
     width = _COLUMN - 2 * inset
     line = (
-        f'stroke="{_TODAY}" stroke-width="3.5"'
+        f'stroke="{TODAY_COLOUR}" stroke-width="3.5"'
         if state.today
-        else f'stroke="{_OWN}" stroke-width="3"'
+        else f'stroke="{OWN_COLOUR}" stroke-width="3"'
         if state.is_own
         else 'stroke-opacity=".55"'
     )
@@ -270,7 +267,7 @@ def _frame(state: PartState, name: str, x: float, y: float, height: float, label
 def _pattern(name: str) -> str:
     return (
         f'<pattern id="{name}-hatch" width="8" height="8" patternUnits="userSpaceOnUse" '
-        f'patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="8" stroke="{_TODAY}" '
+        f'patternTransform="rotate(45)"><line x1="0" y1="0" x2="0" y2="8" stroke="{TODAY_COLOUR}" '
         'stroke-opacity=".38" stroke-width="3"/></pattern>'
     )
 
