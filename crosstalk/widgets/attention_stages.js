@@ -16,7 +16,7 @@ function render({ model, el, signal }) {
 
   const columnsOut = arrays.output.shape[1];
   const features = Array.from({ length: columnsOut }, (_, i) => String(i));
-  const parts = { rows: tokensQ, corner: "q \\ k", onRow: (row) => mark(row, true) };
+  const parts = { rows: tokensQ, onRow: (row) => mark(row, true) };
   const panels = {
     scores: matrixTable({ ...parts, caption: "1  scores", columns: tokensK, kind: "signed" }),
     scaled: matrixTable({ ...parts, caption: "2  scaled", columns: tokensK, kind: "signed" }),
@@ -132,8 +132,8 @@ function render({ model, el, signal }) {
       h("b", {}, `At d = ${d}`),
       `, mean entropy ${written(on[0])} nats divided, ${written(off[0])} not divided; mean gradient ${written(on[1], 3)} divided, ${written(off[1], 3)} not divided.`,
     );
+    if (why.dataset.width !== String(d)) say(drawn.textContent);
     why.dataset.width = String(d);
-    say(drawn.textContent);
     const { values } = arrays.curves;
     const n = widths.length;
     const curve = (scaled, measure) => [...values.subarray((scaled * 2 + measure) * n, (scaled * 2 + measure + 1) * n)];

@@ -225,16 +225,27 @@ function card(el, signal, { title, about, kind }) {
   watcher.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light"] });
   signal?.addEventListener("abort", () => watcher.disconnect());
   el.replaceChildren(root);
+  // Until someone has touched the widget it keeps quiet: a notebook opens with many.
+  let awake = false;
+  for (const touch of ["pointerdown", "keydown", "focusin", "change"]) {
+    root.addEventListener(touch, () => (awake = true), { capture: true, once: true });
+  }
+  const waiting = new Map();
   let speaking = 0;
   return {
     root,
     body,
     isDark: () => root.dataset.ctkTheme === "dark",
     onTheme: (listener) => listeners.push(listener),
-    /** Read `text` out, once the user has stopped moving for a moment. */
-    say(text) {
+    /** Read `text` out, the last of each topic, once the user has stopped moving for a moment. */
+    say(text, topic = "") {
+      if (!awake) return;
+      waiting.set(topic, text);
       clearTimeout(speaking);
-      speaking = setTimeout(() => (live.textContent = text), 250);
+      speaking = setTimeout(() => {
+        live.textContent = [...waiting.values()].join(" ");
+        waiting.clear();
+      }, 250);
     },
     /** One sentence on what is wrong, or "" for nothing. */
     showProblem(text) {
@@ -248,12 +259,13 @@ function card(el, signal, { title, about, kind }) {
 
 /** A labelled choice. @param {string[]} options */
 function chooser(label, options, value, onChoose) {
+  const id = freshId("select");
   const select = h(
     "select",
-    { class: "ctk-select", change: () => onChoose(select.selectedIndex) },
+    { id, class: "ctk-select", change: () => onChoose(select.selectedIndex) },
     ...options.map((text, i) => h("option", { value: i, selected: i === value }, text)),
   );
-  return h("label", { class: "ctk-control" }, h("span", {}, label), select);
+  return h("span", { class: "ctk-control" }, h("label", { for: id }, label), select);
 }
 
 /** An on-off switch. */
@@ -335,7 +347,7 @@ const NUMBERS_FIT_WIDE = 20;
  *   corner?: string, extra?: string, onRow?: (row: number | null) => void,
  * }} spec `extra` heads a last column of plain text
  */
-function matrixTable({ caption, rows, columns, kind, corner = "", extra, onRow }) {
+function matrixTable({ caption, rows, columns, kind, corner = "q \\ k", extra, onRow }) {
   const density = columns.length <= NUMBERS_FIT ? "" : columns.length <= NUMBERS_FIT_WIDE ? "ctk-dense-narrow" : "ctk-dense";
   const cells = [];
   const extras = [];
@@ -353,7 +365,7 @@ function matrixTable({ caption, rows, columns, kind, corner = "", extra, onRow }
     }
     return line;
   });
-  const top = h("tr", { role: "row" }, h("th", { role: "columnheader", scope: "col", class: "ctk-corner" }, corner || "\u00a0"));
+  const top = h("tr", { role: "row" }, h("th", { role: "columnheader", scope: "col", class: "ctk-corner" }, corner));
   for (const name of columns) top.append(h("th", { role: "columnheader", scope: "col", title: name }, name));
   if (extra) top.append(h("th", { role: "columnheader", scope: "col", class: "ctk-extra" }, extra));
   const body = h("tbody", { role: "rowgroup" }, ...lines);

@@ -244,7 +244,7 @@ function render({ model, el, signal }) {
     showProblem(state === "problem" ? said : "");
     const fresh = about && about[0] === model.get("chosen") && about[1] === model.get("with_end");
     theirs.hidden = !state || state === "problem";
-    theirs.className = `ctk-said ctk-${state}`;
+    theirs.className = `ctk-said ${state === "agrees" ? "ctk-agrees" : "ctk-differs"}`;
     const whole = current() === counted(example()) ? "" : " (Step to the last token to see that sum.)";
     theirs.replaceChildren(...(fresh ? inline(said + whole) : []));
   }

@@ -47,7 +47,7 @@ function render({ model, el, signal }) {
   const weightAt = (head, q, k) => (isMissing(head * area + q * keys + k) ? NaN : weightOf[weights[head * area + q * keys + k]]);
 
   function smallTable() {
-    const table = matrixTable({ caption: "", rows: tokensQ, columns: tokensK, kind: "weights", corner: "q \\ k", onRow: (q) => point(q, null, true) });
+    const table = matrixTable({ caption: "", rows: tokensQ, columns: tokensK, kind: "weights", onRow: (q) => point(q, null, true) });
     return {
       element: h("div", { class: "ctk-panel" }, table.element),
       paint() {

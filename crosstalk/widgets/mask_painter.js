@@ -66,7 +66,7 @@ function render({ model, el, signal }) {
     brush = mask[i] === "1" ? "0" : "1";
     dab(i);
     brush = "";
-    say(`${where(i)}: ${mask[i] === "1" ? "may attend" : "hidden"}`);
+    say(`${where(i)}: ${mask[i] === "1" ? "may attend" : "hidden"}.`, "act");
   });
   function dab(i) {
     if (i < 0 || mask[i] === brush) return;
@@ -78,7 +78,7 @@ function render({ model, el, signal }) {
     mask = mask.map((old, i) => (rule(Math.floor(i / keys), i % keys, old === "1") ? "1" : "0"));
     drawMask();
     tell(model, { mask: mask.join("") });
-    say(words);
+    say(`${words}.`, "act");
   }
   function drawMask() {
     cells.forEach((cell, i) => {
@@ -113,7 +113,7 @@ function render({ model, el, signal }) {
   if (heads > 1) second.append(chooser("Head", Array.from({ length: heads }, (_, i) => String(i)), model.get("head"), (i) => tell(model, { head: i })));
 
   // -- weights --
-  const weights = matrixTable({ caption: "the weights", rows: tokensQ, columns: tokensK, kind: "weights", corner: "q \\ k", extra: "sum" });
+  const weights = matrixTable({ caption: "the weights", rows: tokensQ, columns: tokensK, kind: "weights", extra: "sum" });
   const strip = legend("weights", "0", "1", isDark);
   second.append(strip.element);
   const said = h("p", { class: "ctk-said" });
@@ -180,7 +180,7 @@ function render({ model, el, signal }) {
     const good = !wrong && !sums.some(Number.isNaN);
     said.className = `ctk-said ${good ? "ctk-agrees" : "ctk-differs"}`;
     said.textContent = sentences.join(" ");
-    say(said.textContent);
+    say(said.textContent, "weights");
   }
 
   function drawMoved(changes, results) {
@@ -211,6 +211,7 @@ function render({ model, el, signal }) {
     const all = results.rows.filter((v) => v !== "still").length;
     moved.className = `ctk-said ${illegal ? "ctk-differs" : "ctk-agrees"}`;
     moved.textContent = `${all} of ${queries} rows move, ${illegal || "none"} of them illegally.`;
+    say(`Replacing ${token}: ${moved.textContent}`, "moved");
   }
 
   drawMask();
