@@ -39,6 +39,14 @@ def _(draw):
     return (scores + torch.tensor([[1000.0], [0.0], [-1000.0]]),)
 
 
+@softmax.case("one score far above the rest of its row")
+def _(draw):
+    scores = draw.normal(2, 4)
+    scores[0, 1] += 300
+    scores[1, 2] += 110
+    return (scores,)
+
+
 @softmax.case("float64, not contiguous")
 def _(draw):
     return (draw.normal(4, 3, dtype=torch.float64).T,)
@@ -73,9 +81,7 @@ def ignores_dim(scores, dim=-1):
     return exponentials / exponentials.sum(dim=-1, keepdim=True)
 
 
-@softmax.mistake(
-    "You divide by the sum of everything. Each row has a sum of its own: sum along `dim`, keepdim=True."
-)
+@softmax.mistake("You divide by the sum of everything. Each row has a sum of its own: sum along `dim`, keepdim=True.")
 def one_sum_for_all(scores, dim=-1):
     exponentials = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
     return exponentials / exponentials.sum()
@@ -89,26 +95,99 @@ def sum_without_keepdim(scores, dim=-1):
     return exponentials / exponentials.sum(dim=dim)
 
 
-@softmax.mistake(
-    "You return the logarithm of the probabilities. Asked are the probabilities: they sum to one."
-)
+@softmax.mistake("You return the logarithm of the probabilities. Asked are the probabilities: they sum to one.")
 def log_probabilities(scores, dim=-1):
     shifted = scores - scores.amax(dim=dim, keepdim=True)
     return shifted - shifted.exp().sum(dim=dim, keepdim=True).log()
 
 
-@softmax.mistake(
-    "You return the exponentials. Divide them by their sum along `dim`, so that they sum to one."
-)
+@softmax.mistake("You return the exponentials. Divide them by their sum along `dim`, so that they sum to one.")
 def not_divided(scores, dim=-1):
     return torch.exp(scores - scores.amax(dim=dim, keepdim=True))
 
 
-@softmax.mistake(
-    "You divide the scores by their sum. The exponential is missing: it makes every share positive."
-)
+@softmax.mistake("You divide the scores by their sum. The exponential is missing: it makes every share positive.")
 def no_exponential(scores, dim=-1):
     return scores / scores.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "You subtract the mean of the row. One score far above it still overflows: subtract the row's maximum, "
+    "then no exponent is above 0."
+)
+def mean_subtracted(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.mean(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake("You subtract the minimum of the row: exponents only grow by that. Subtract the maximum.")
+def minimum_subtracted(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.amin(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "You divide by the maximum: that changes the differences between scores, and so the shares. Subtract it."
+)
+def divided_by_maximum(scores, dim=-1):
+    exponentials = torch.exp(scores / scores.amax(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "The maximum lost its dimension, so broadcasting lines it up with the wrong one: keep it, with keepdim=True."
+)
+def maximum_without_keepdim(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.amax(dim=dim))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "`scores.max(dim=…)` gives two things, the values and where they are: take `.values`, or use `scores.amax(…)`."
+)
+def maximum_with_its_places(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.max(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "You clamp the scores. That avoids inf, but scores above the limit become equal: subtract the row's maximum."
+)
+def clamped(scores, dim=-1):
+    exponentials = torch.exp(scores.clamp(min=-80, max=80))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "You turn NaN into 0 afterwards: the row sums to 0 and its gradient is lost. Subtract the row's maximum first."
+)
+def nan_hidden(scores, dim=-1):
+    exponentials = torch.exp(scores)
+    return torch.nan_to_num(exponentials / exponentials.sum(dim=dim, keepdim=True))
+
+
+@softmax.mistake(
+    "That is the sigmoid of each score by itself. Shares depend on the whole row: divide by the sum along `dim`."
+)
+def sigmoid(scores, dim=-1):
+    return torch.sigmoid(scores)
+
+
+@softmax.mistake(
+    "You change `scores` itself (`-=`, `exp_`): whoever called you still needs them. Work on a new tensor."
+)
+def changes_its_input(scores, dim=-1):
+    scores -= scores.detach().amax(dim=dim, keepdim=True)
+    exponentials = torch.exp(scores)
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "The result is cut off from the gradient (`.detach()`, `.data` or `no_grad`): nothing before it could learn."
+)
+def softmax_detached(scores, dim=-1):
+    exponentials = torch.exp(scores.detach() - scores.detach().amax(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
 
 
 @softmax.also_right
@@ -133,20 +212,13 @@ def in_place_on_its_own(scores, dim=-1):
 @softmax.also_right
 def last_dimension_moved(scores, dim=-1):
     moved = scores.movedim(dim, -1)
-    rows = [
-        torch.exp(row - row.max()) / torch.exp(row - row.max()).sum()
-        for row in moved.reshape(-1, moved.shape[-1])
-    ]
+    rows = [torch.exp(row - row.max()) / torch.exp(row - row.max()).sum() for row in moved.reshape(-1, moved.shape[-1])]
     return torch.stack(rows).reshape(moved.shape).movedim(-1, dim)
 
 
-softmax.hint(
-    "What is torch.exp(torch.tensor(1000.0))? Which number can you take away from a whole row first?"
-)
+softmax.hint("What is torch.exp(torch.tensor(1000.0))? Which number can you take away from a whole row first?")
 softmax.hint("Adding the same number to every score of a row changes no share. Take away the row's largest.")
-softmax.hint(
-    "`scores.amax(dim=dim, keepdim=True)` keeps the dimension, so it lines up again. The sum needs it too."
-)
+softmax.hint("`scores.amax(dim=dim, keepdim=True)` keeps the dimension, so it lines up again. The sum needs it too.")
 
 # --- scaled_dot_product_attention ------------------------------------------------------------------------------
 
@@ -210,8 +282,20 @@ attention.slip(
 )
 attention.slip(
     "scaled_by_d_k",
-    "You divide by d_k. The variance of a dot product grows with d_k, its standard deviation with √d_k: divide by the root.",
+    "You divide by d_k, all at once or by its root twice. The variance of a dot product grows with d_k, "
+    "its standard deviation with √d_k: divide by the root, once.",
     {"math.sqrt(query.size(-1))": "query.size(-1)"},
+)
+attention.slip(
+    "scaled_by_d_model",
+    "You scale by √d_model, the width of all heads together. The dot product runs over one head: "
+    "scale by the root of its width, `query.size(-1)`.",
+    {"query.size(-1)": "query.size(-1) * (query.size(1) if query.dim() == 4 else 1)"},
+)
+attention.slip(
+    "scaled_by_a_constant",
+    "You divide by √8 whatever the width: take it from the query, `query.size(-1)`.",
+    {"query.size(-1)": "8"},
 )
 attention.slip(
     "multiplied_by_root",
@@ -246,6 +330,62 @@ attention.slip(
     "You transposed dimensions 1 and 2. With (batch, heads, keys, d_k) that swaps heads and keys: "
     "use transpose(-2, -1), the last two, whatever stands in front.",
     {"transpose(-2, -1)": "transpose(1, 2)"},
+)
+attention.slip(
+    "keys_reversed",
+    "`.T` turns round *all* dimensions, batch and heads too: use `transpose(-2, -1)` or `.mT`, only the last two.",
+    {"key.transpose(-2, -1)": "key.T"},
+)
+attention.slip(
+    "not_transposed_keys",
+    "The keys are not transposed: `query @ key` multiplies features with positions. Use key.transpose(-2, -1).",
+    {"key.transpose(-2, -1)": "key"},
+)
+attention.slip(
+    "query_and_key_swapped",
+    "Queries and keys are swapped: rows of the scores belong to queries, so write query @ keyᵀ.",
+    {"query @ key.transpose(-2, -1)": "key @ query.transpose(-2, -1)"},
+)
+attention.slip(
+    "weights_transposed",
+    "You transposed the weights before carrying the values: they are (queries, keys), and keys meet values.",
+    {"weights @ value": "weights.transpose(-2, -1) @ value"},
+)
+attention.slip(
+    "elementwise_values",
+    "`*` multiplies place by place. The weighted sum over the keys is a matrix product: weights @ value.",
+    {"weights @ value": "weights * value"},
+)
+attention.slip(
+    "cosine",
+    "You made queries and keys length 1: that is cosine similarity. Asked is the dot product, over √d_k.",
+    {"query @ key.transpose(-2, -1)": "F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1)"},
+)
+attention.slip(
+    "softmax_over_everything",
+    "One softmax over all scores of a head: all rows together sum to one. Each row must, by itself: dim=-1.",
+    {"softmax(scores, dim=-1)": "softmax(scores.flatten(-2), dim=-1).reshape(scores.shape)"},
+)
+attention.slip(
+    "softmax_twice",
+    "Two softmaxes, one after the other: the second makes the shares nearly equal. One is enough.",
+    {"softmax(scores, dim=-1)": "softmax(softmax(scores, dim=-1), dim=-1)"},
+)
+attention.slip(
+    "heads_averaged",
+    "You average the weights over the heads. Each head keeps its own: (…, queries, keys).",
+    {"return output, weights": "return output, weights.mean(dim=1) if weights.dim() == 4 else weights"},
+)
+attention.slip(
+    "residual_added",
+    "You add the query to the output. The residual connection comes later, around the whole sub-layer: "
+    "return weights @ value alone.",
+    {"output = weights @ value": "output = weights @ value + (query if query.shape[-1] == value.shape[-1] else 0)"},
+)
+attention.slip(
+    "results_in_a_list",
+    "Return two results, `return output, weights`, and not one list of them.",
+    {"return output, weights": "return [output, weights]"},
 )
 attention.slip(
     "scores_returned",
@@ -308,9 +448,7 @@ def with_helper_and_in_place(query, key, value):
     return weights @ value, weights
 
 
-attention.hint(
-    "Which two dimensions of `query @ key.transpose(-2, -1)` are left, and which should sum to one?"
-)
+attention.hint("Which two dimensions of `query @ key.transpose(-2, -1)` are left, and which should sum to one?")
 attention.hint("Four lines: scores, their scale, weights, output. Only the second has a number in it: √d_k.")
 attention.hint(f"`{_SCALED}`, then a softmax over the keys, then the weights times the values.")
 
@@ -365,7 +503,8 @@ def not_transposed(states, heads):
 
 
 @split_heads.mistake(
-    "Your heads take every n-th feature. Head h has a block of neighbours: view the last dimension as (heads, d_head), in this order."
+    "Your heads take every n-th feature. Head h has a block of neighbours: "
+    "view the last dimension as (heads, d_head), in this order."
 )
 def interleaved(states, heads):
     batch, length, d_model = states.shape
@@ -389,10 +528,34 @@ def heads_first(states, heads):
     return torch.stack(states.chunk(heads, dim=-1))
 
 
+@split_heads.mistake(
+    "You put batch and heads into one dimension. Some libraries do; here they stay two: (batch, heads, length, d_head)."
+)
+def batch_and_heads_in_one(states, heads):
+    batch, length, d_model = states.shape
+    return states.reshape(batch, length, heads, d_model // heads).transpose(1, 2).flatten(0, 1)
+
+
+@split_heads.mistake("You return the heads as separate tensors. Stack them into one: torch.stack(…, dim=1).")
+def tuple_of_heads(states, heads):
+    return states.chunk(heads, dim=-1)
+
+
+@split_heads.mistake("Every head gets all the features. The heads share them out: each has d_head = d_model // heads.")
+def copies(states, heads):
+    return states.unsqueeze(1).repeat(1, heads, 1, 1)
+
+
 @split_heads.also_right
 def with_view(states, heads):
     batch, length, d_model = states.shape
     return states.contiguous().view(batch, length, heads, d_model // heads).permute(0, 2, 1, 3)
+
+
+@split_heads.also_right
+def with_plain_view(states, heads):
+    batch, length, d_model = states.shape
+    return states.view(batch, length, heads, d_model // heads).transpose(1, 2)
 
 
 @split_heads.also_right
@@ -439,7 +602,8 @@ def _(draw):
 
 
 @merge_heads.mistake(
-    "You reshape without bringing the length back before the heads: positions and heads are mixed. transpose(1, 2) first."
+    "You reshape without bringing the length back before the heads: positions and heads are mixed. "
+    "transpose(1, 2) first."
 )
 def reshape_straight(states):
     batch, heads, length, d_head = states.shape
@@ -454,9 +618,7 @@ def interleaved_back(states):
     return states.permute(0, 2, 3, 1).reshape(batch, length, heads * d_head)
 
 
-@merge_heads.mistake(
-    "You flattened heads and length together. What is merged are heads and d_head, for each position."
-)
+@merge_heads.mistake("You flattened heads and length together. What is merged are heads and d_head, for each position.")
 def positions_merged(states):
     return states.flatten(1, 2)
 
@@ -466,11 +628,37 @@ def averaged(states):
     return states.mean(dim=1)
 
 
-@merge_heads.mistake(
-    "The transpose is there, the last two dimensions are not merged yet: flatten them into d_model."
-)
+@merge_heads.mistake("The transpose is there, the last two dimensions are not merged yet: flatten them into d_model.")
 def not_flattened(states):
     return states.transpose(1, 2)
+
+
+@merge_heads.mistake(
+    "After a transpose the numbers are no longer in order in memory, and `.view` refuses: use `.reshape`, "
+    "or `.contiguous()` before it."
+)
+def view_after_transpose(states):
+    batch, heads, length, d_head = states.shape
+    return states.transpose(1, 2).view(batch, length, heads * d_head)
+
+
+@merge_heads.mistake("You add the heads up. They are put side by side: (batch, length, heads × d_head).")
+def summed(states):
+    return states.sum(dim=1)
+
+
+@merge_heads.mistake("Only the first head is left: all of them go side by side into d_model.")
+def first_head_only(states):
+    return states[:, 0]
+
+
+@merge_heads.mistake(
+    "You swapped the length with d_head (dimensions 2 and 3). What must change places are heads and length: "
+    "transpose(1, 2)."
+)
+def wrong_pair_transposed(states):
+    batch, heads, length, d_head = states.shape
+    return states.transpose(2, 3).reshape(batch, length, heads * d_head)
 
 
 @merge_heads.also_right
