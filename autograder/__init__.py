@@ -1,10 +1,25 @@
 """What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case."""
 
-from autograder.answers import watch_cells
-from autograder.cases import case
-from autograder.check import check, hint
-from autograder.tracing import trace
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autograder.cases import case
+    from autograder.notebook import check, hint
+    from autograder.tracing import trace
 
 __all__ = ["case", "check", "hint", "trace"]
 
-watch_cells()
+# Loaded at first use: the command line reads this package too, and must not wait for torch.
+_HOMES = {"case": "cases", "check": "notebook", "hint": "notebook", "trace": "tracing"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"autograder has no {name!r}; it has {', '.join(__all__)}")
+    from autograder.answers import watch_cells
+
+    watch_cells()
+    return getattr(importlib.import_module(f"autograder.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""The calls in a notebook: check, hint, trace, case."""
+"""The calls in a notebook: check and hint."""
 
 from __future__ import annotations
 
