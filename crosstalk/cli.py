@@ -63,16 +63,20 @@ def report(name: Annotated[str, typer.Argument(help="The exercise you are stuck 
     typer.echo(help_report(name))
 
 
-def main() -> None:
-    """Run the CLI; what is wrong with the course or its files is told in one sentence."""
-    from crosstalk.course import CourseError
+def complete(app: typer.Typer) -> None:
+    """Add the commands that stand elsewhere: the data sets', and what other packages bring."""
     from crosstalk.data.commands import add_commands
 
     add_commands(app)
-    own = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
-    if not set(sys.argv[1:2]) & set(own):  # others' commands bring torch, and `lab` is to start at once
-        for entry in sorted(entry_points(group="crosstalk.commands"), key=lambda found: found.name):
-            entry.load()(app)
+    for entry in sorted(entry_points(group="crosstalk.commands"), key=lambda found: found.name):
+        entry.load()(app)
+
+
+def main() -> None:
+    """Run the CLI; what is wrong with the course or its files is told in one sentence."""
+    from crosstalk.course import CourseError
+
+    complete(app)
     try:
         app()
     except (CourseError, FileNotFoundError, PermissionError) as error:
