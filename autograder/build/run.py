@@ -57,18 +57,6 @@ def compare_all(lessons: list[Lesson]) -> list[str]:
     return stale
 
 
-def freeze_hidden(lessons: list[Lesson], folder: Path, seed: str) -> Iterator[str]:
-    """Write hidden packs, drawn from a class's own seed, to a folder that students do not have."""
-    if not seed or seed == "visible":
-        raise BuildError("Hidden packs need a seed of the class's own: add --seed WORDS, and keep it to yourself.")
-    try:
-        for lesson in lessons:
-            if lesson.exercises:
-                yield f"wrote {save_pack(freeze(lesson, seed), folder)}"
-    except _FAULTS as error:
-        raise BuildError(str(error)) from error
-
-
 def _pack_fault(lesson: Lesson, path: Path) -> str:
     if not path.is_file():
         return "it is missing"
