@@ -416,7 +416,7 @@ for (word, label), short in by_name.items():
             log_p = sequence_log_prob(each["log_probs"], each["target"])
             without = sequence_log_prob(each["log_probs"][:-1], each["target"][:-1])
             said = " ".join(each["tokens"][:-1])
-            print(f"{word:>9} {said:<18}{log_p:10.2f}{without:18.2f}")
+            print(f"{word:>9} {said:<18}{log_p:10.3f}{without:18.3f}")
 
 # %% [markdown]
 # With the end token the whole word wins each time, and by far. Without it the beginning wins each time, as you
@@ -464,33 +464,21 @@ print(f"worst: {held_out[int(scores.argmin())]['word']}, log P = {scores.min():.
 # differences are far larger: some words are plain, others are names that are said as their bearers like it. One
 # single surprising phoneme can cost more than ten easy ones.
 #
-# Last, right against wrong. For each word the bar shows how the probability is shared: what the dictionary
-# allows, and what the model would say itself where that is something else.
+# Last, right against wrong. For each word of the table the bar shows how much of the probability goes to what the
+# dictionary allows, and how much to the likeliest of the wrong ones.
 
 # %%
 shares = {}
 for each in table:
     p = sequence_log_prob(each["log_probs"], each["target"]).exp().item()
-    in_dictionary, own = shares.get(each["word"], (0.0, 0.0))
-    if each["right"]:
-        in_dictionary += p
-    elif each["label"] == "what the model says":
-        own = p
-    shares[each["word"]] = in_dictionary, own
+    right, wrong = shares.get(each["word"], (0.0, 0.0))
+    shares[each["word"]] = (right + p, wrong) if each["right"] else (right, max(wrong, p))
 
 ordered = sorted(shares, key=lambda word: shares[word][0])
-in_dictionary, own = zip(*(shares[word] for word in ordered), strict=True)
+right, wrong = zip(*(shares[word] for word in ordered), strict=True)
 figure, ax = plt.subplots(figsize=(7, 6), facecolor="white", layout="constrained")
-ax.barh(ordered, in_dictionary, color="#0072b2", label="the dictionary's, all together")
-ax.barh(
-    ordered,
-    own,
-    left=in_dictionary,
-    color="white",
-    edgecolor="#d55e00",
-    hatch="///",
-    label="the model's own, if another",
-)
+ax.barh(ordered, right, color="#0072b2", label="the dictionary's, all together")
+ax.barh(ordered, wrong, left=right, color="white", edgecolor="#d55e00", hatch="///", label="the likeliest wrong one")
 ax.set(xlabel="probability", xlim=(0, 1), title="Who gets the probability?")
 ax.legend(loc="lower right")
 plt.show()

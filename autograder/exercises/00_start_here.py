@@ -15,9 +15,9 @@ def _log_probs(draw, target, vocabulary, dtype=torch.float32):
     return scores.log_softmax(dim=-1).round(decimals=2).to(dtype)
 
 
-@sequence_log_prob.case("three tokens of a vocabulary of five")
+@sequence_log_prob.case("three tokens of a vocabulary of four")
 def _(draw):
-    return _log_probs(draw, 3, 5), torch.tensor([3, 0, 2])
+    return _log_probs(draw, 3, 4), torch.tensor([3, 0, 2])
 
 
 @sequence_log_prob.case("one token: only the end")
