@@ -204,6 +204,13 @@ def test_examples_that_do_not_fit_are_refused_in_words():
         Factorisation([{**cat, "tokens": ["K", "Q", "T", "<end>"]}])
 
 
+def test_a_target_of_one_token_is_never_left_without_any():
+    table = examples()[0]["log_probs"][3:]
+    widget = Factorisation([{**examples()[0], "tokens": ["<end>"], "log_probs": table}])
+    widget.with_end = False
+    assert widget.log_prob() == pytest.approx(math.log(0.99), abs=1e-5)
+
+
 # -- AttentionStages --
 
 
@@ -220,8 +227,8 @@ def test_a_right_attention_is_said_to_be_right_with_the_switch_on_and_off(scale)
     widget = AttentionStages(*letters(list("cross")), attention=attention)
     widget.scale = scale
     assert widget.results["theirs"] == {
-        "sums": "Each row of your weights sums to 1.",
-        "difference": "Weights and output equal the widget's own.",
+        "right": True,
+        "said": "Each row of your weights sums to 1. Weights and output equal the widget's own.",
     }
 
 
@@ -251,11 +258,12 @@ def test_wrong_attentions_are_told_in_words():
         f.__name__: AttentionStages(*letters(word), tokens_q=word, attention=f).results["theirs"]
         for f in (columns, unscaled, carries_keys, half, broken)
     }
-    assert "columns of your weights sum to 1" in said["columns"]["sums"]
-    assert "most for query" in said["unscaled"]["difference"]
-    assert "output differs from weights @ value" in said["carries_keys"]["difference"]
-    assert "5 of 5 rows of your weights do not sum to 1: the row of 'c' sums to 0.50" in said["half"]["sums"]
-    assert "NaN, first in the row of 'c'" in said["broken"]["sums"]
+    assert not any(found["right"] for found in said.values())
+    assert "columns of your weights sum to 1" in said["columns"]["said"]
+    assert "most for query" in said["unscaled"]["said"]
+    assert "output differs from weights @ value" in said["carries_keys"]["said"]
+    assert "5 of 5 rows of your weights do not sum to 1: the row of 'c' sums to 0.50" in said["half"]["said"]
+    assert "NaN, first in the row of 'c'" in said["broken"]["said"]
 
 
 def test_a_stub_leaves_the_stages_usable():
@@ -421,9 +429,10 @@ def test_javascript_fetches_and_imports_nothing(path):
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.glob("*.css")), ids=lambda path: path.name)
-def test_css_touches_nothing_outside_the_widgets(path):
+def test_css_touches_nothing_outside_its_widget(path):
     text = re.sub(r"/\*.*?\*/", "", path.read_text("utf-8"), flags=re.S)
     assert "url(" not in text and "@import" not in text
+    scope = ".ctk" if path.stem == "common" else f".ctk.ctk-is-{path.stem} "
     for selectors in re.findall(r"(?:^|[{}])\s*([^{}@;]+?)\s*\{", text):
         for selector in re.split(r",(?![^(]*\))", selectors):
-            assert selector.strip().startswith(".ctk"), selector
+            assert f"{selector.strip()} ".startswith(scope), selector

@@ -145,7 +145,7 @@ def test_a_question_is_answered_with_the_keyboard(sheet):
     sheet.keyboard.press("Enter")
     assert "Right. The pads took a share" in sheet.locator(".ctk-told").inner_text()
     assert sheet.get_by_text("What about the other choices?").is_visible()
-    sheet.wait_for_timeout(50)
+    settle(sheet)
     assert widget.answers == ["Yes: pads weigh 0", "No"]
 
 
@@ -236,13 +236,13 @@ def test_rows_are_read_with_the_keyboard(sheet):
 def test_the_slider_goes_through_python(sheet):
     mount(sheet, AttentionStages(*letters(WORD), tokens_q=WORD))
     slider = sheet.get_by_role("slider")
-    assert slider.get_attribute("aria-valuetext") == "d = 64"
+    assert slider.get_attribute("aria-valuetext") == "dₖ = 64"
     slider.focus()
     sheet.keyboard.press("End")
-    wait_until(sheet, ".ctk-drawn", "At d = 512")
+    wait_until(sheet, ".ctk-drawn", "At dₖ = 512")
     undivided = sheet.locator(".ctk-drawn").inner_text().split("divided, ")[1]
     assert float(undivided.split()[0]) < 0.3
-    assert slider.get_attribute("aria-valuetext") == "d = 512"
+    assert slider.get_attribute("aria-valuetext") == "dₖ = 512"
 
 
 def test_the_switch_and_the_heads(sheet):
@@ -252,7 +252,6 @@ def test_the_switch_and_the_heads(sheet):
     sheet.keyboard.press("Space")
     wait_until(sheet, "caption", "2  not divided")
     sheet.get_by_role("combobox", name="Head").select_option("1")
-    sheet.wait_for_timeout(50)
     settle(sheet)
     assert widget.head == 1 and widget.scale is False
     first = sheet.locator("[data-ctk=weights] tbody td").first.inner_text()
@@ -291,13 +290,13 @@ def test_a_mask_is_painted_with_the_keyboard(sheet):
     sheet.keyboard.press("ArrowDown")
     sheet.keyboard.press("Space")
     read_out(sheet, "query r, key r: hidden")
-    sheet.wait_for_timeout(50)
+    settle(sheet)
     assert not widget.mask_tensor()[1, 1] and widget.mask_tensor().sum() == 24
     assert cell(sheet, 1, 1).get_attribute("aria-label") == "query r, key r: hidden"
     for _ in range(4):
         sheet.keyboard.press("ArrowLeft")
     sheet.keyboard.press("Enter")
-    sheet.wait_for_timeout(50)
+    settle(sheet)
     assert not widget.mask_tensor()[0, 2]
 
 
@@ -311,8 +310,37 @@ def test_a_mask_is_painted_with_the_mouse(sheet):
     cell(sheet, 0, 3).hover()
     sheet.mouse.up()
     cell(sheet, 0, 4).hover()
-    sheet.wait_for_timeout(50)
+    settle(sheet)
     assert widget.mask_tensor()[0].tolist() == [True, False, False, False, True]
+
+
+def test_a_finger_turns_a_cell_when_it_taps_not_when_it_scrolls(chromium):
+    context = chromium.new_context(has_touch=True, viewport={"width": 360, "height": 500})
+    page = context.new_page()
+    word = list("cross")
+    widget = MaskPainter(*letters(word), tokens=word)
+    mount(page, widget)
+    cell(page, 1, 2).dispatch_event("pointerdown", {"pointerType": "touch", "button": 0, "bubbles": True})
+    settle(page)
+    assert widget.mask == "1" * 25
+    cell(page, 1, 2).tap()
+    settle(page)
+    assert widget.mask_tensor().flatten().tolist() == [i != 7 for i in range(25)]
+    context.close()
+
+
+def test_impossible_and_unknown_tokens_are_drawn(sheet):
+    cat = examples()[0]
+    table = cat["log_probs"].clone()
+    table[1] = -math.inf
+    table[2] = math.nan
+    mount(sheet, Factorisation([{**cat, "log_probs": table}]))
+    sheet.get_by_role("button", name="Next").click()
+    settle(sheet)
+    assert sheet.locator("[data-ctk=sum]").inner_text() == "−∞"
+    sheet.get_by_role("button", name="Next").click()
+    settle(sheet)
+    assert sheet.locator("[data-ctk=sum]").inner_text() == "NaN"
 
 
 def test_buttons_empty_rows_and_illegal_influence(sheet):

@@ -3,7 +3,7 @@ function render({ model, el, signal }) {
   const frame = card(el, signal, {
     title: "Attention, stage by stage",
     about: "Each row is a query. Point at a row, or move through the rows with ↑ and ↓, to read its numbers.",
-    kind: "stages",
+    kind: "attention_stages",
   });
   const { body, say, showProblem, isDark } = frame;
   const tokensQ = model.get("tokens_q");
@@ -33,7 +33,7 @@ function render({ model, el, signal }) {
     const names = Array.from({ length: heads }, (_, i) => String(i));
     controls.append(chooser("Head", names, model.get("head"), (i) => tell(model, { head: i })));
   }
-  controls.append(toggle(`divide by √d (√${width} = ${written(Math.sqrt(width), 2)})`, model.get("scale"), (on) => tell(model, { scale: on })), ...legends.map((x) => x.element));
+  controls.append(toggle(`divide by √dₖ (√${width} = ${written(Math.sqrt(width), 2)})`, model.get("scale"), (on) => tell(model, { scale: on })), ...legends.map((x) => x.element));
   const reading = h("p", { class: "ctk-reading" });
   const theirs = h("p", { class: "ctk-said", hidden: !yours });
 
@@ -45,17 +45,17 @@ function render({ model, el, signal }) {
     max: widths.length - 1,
     step: 1,
     input: () => {
-      slider.setAttribute("aria-valuetext", `d = ${widths[slider.valueAsNumber]}`);
+      slider.setAttribute("aria-valuetext", `dₖ = ${widths[slider.valueAsNumber]}`);
       shown.textContent = String(widths[slider.valueAsNumber]);
       tell(model, { draw_width: widths[slider.valueAsNumber] });
     },
   });
   slider.value = String(Math.max(0, widths.indexOf(model.get("draw_width"))));
-  slider.setAttribute("aria-valuetext", `d = ${model.get("draw_width")}`);
+  slider.setAttribute("aria-valuetext", `dₖ = ${model.get("draw_width")}`);
   const shown = h("output", { class: "ctk-width" }, String(model.get("draw_width")));
   const places = Array.from({ length: arrays.draw_on.shape[0] }, (_, i) => String(i));
   const draws = {
-    draw_on: matrixTable({ rows: places, columns: places, caption: "divided by √d", kind: "weights" }),
+    draw_on: matrixTable({ rows: places, columns: places, caption: "divided by √dₖ", kind: "weights" }),
     draw_off: matrixTable({ rows: places, columns: places, caption: "not divided", kind: "weights" }),
   };
   const drawn = h("p", { class: "ctk-drawn" });
@@ -64,8 +64,8 @@ function render({ model, el, signal }) {
   const why = h(
     "div",
     { class: "ctk-why" },
-    h("p", { class: "ctk-subtitle" }, "What √d is for: random queries and keys of width d"),
-    h("label", { class: "ctk-control ctk-wide" }, h("span", {}, "d"), slider, shown),
+    h("p", { class: "ctk-subtitle" }, "What √dₖ is for: random queries and keys of width dₖ"),
+    h("label", { class: "ctk-control ctk-wide" }, h("span", {}, "dₖ"), slider, shown),
     h("div", { class: "ctk-panels" }, ...Object.values(draws).map((d) => h("div", { class: "ctk-panel" }, d.element))),
     drawn,
     plots,
@@ -117,10 +117,9 @@ function render({ model, el, signal }) {
     panels.weights.paint(arrays.weights.values, dark, sums("weights"));
     if (arrays.their_weights) panels.their_weights.paint(arrays.their_weights.values, dark, sums("their_weights"));
     panels.output.paint((arrays.their_output ?? arrays.output).values, dark);
-    theirs.hidden = !found.sums;
-    const good = found.sums === "Each row of your weights sums to 1." && found.difference === "Weights and output equal the widget's own.";
-    theirs.className = `ctk-said ${good ? "ctk-agrees" : "ctk-differs"}`;
-    theirs.replaceChildren(...inline(found.sums ? `${found.sums} ${found.difference}` : ""));
+    theirs.hidden = !found.said;
+    theirs.className = `ctk-said ${found.right ? "ctk-agrees" : "ctk-differs"}`;
+    theirs.textContent = found.said ?? "";
     mark(marked, false);
     drawWhy(results.draw, dark);
   }
@@ -129,7 +128,7 @@ function render({ model, el, signal }) {
     draws.draw_on.paint(arrays.draw_on.values, dark);
     draws.draw_off.paint(arrays.draw_off.values, dark);
     drawn.replaceChildren(
-      h("b", {}, `At d = ${d}`),
+      h("b", {}, `At dₖ = ${d}`),
       `, mean entropy ${written(on[0])} nats divided, ${written(off[0])} not divided; mean gradient ${written(on[1], 3)} divided, ${written(off[1], 3)} not divided.`,
     );
     if (why.dataset.width !== String(d)) say(drawn.textContent);
@@ -146,8 +145,8 @@ function render({ model, el, signal }) {
         h(
           "table",
           { class: "ctk-plain" },
-          h("caption", { class: "ctk-unseen" }, "Entropy and gradient against d"),
-          h("thead", {}, h("tr", {}, ...["d", "Entropy, divided", "Entropy, not divided", "Gradient, divided", "Gradient, not divided"].map((x) => h("th", { scope: "col" }, x)))),
+          h("caption", { class: "ctk-unseen" }, "Entropy and gradient against dₖ"),
+          h("thead", {}, h("tr", {}, ...["dₖ", "Entropy, divided", "Entropy, not divided", "Gradient, divided", "Gradient, not divided"].map((x) => h("th", { scope: "col" }, x)))),
           h("tbody", {}, ...widths.map((w, i) => h("tr", {}, h("th", { scope: "row" }, String(w)), ...[curve(0, 0), curve(1, 0), curve(0, 1), curve(1, 1)].map((c) => h("td", {}, written(c[i], 3)))))),
         ),
       );
@@ -159,7 +158,7 @@ function render({ model, el, signal }) {
     const high = Math.max(...on, ...off) * 1.08;
     const x = (value) => left + ((w - left - right) * Math.log(value / widths[0])) / Math.log(widths[widths.length - 1] / widths[0]);
     const y = (value) => top + (height - top - bottom) * (1 - value / high);
-    const svg = s("svg", { class: "ctk-plot", viewBox: `0 0 ${w} ${height}`, role: "img", "aria-label": `${title} against d, from d = ${widths[0]} to ${widths[widths.length - 1]}: divided by √d from ${written(on[0])} to ${written(on[on.length - 1])}; not divided from ${written(off[0])} to ${written(off[off.length - 1])}.` });
+    const svg = s("svg", { class: "ctk-plot", viewBox: `0 0 ${w} ${height}`, role: "img", "aria-label": `${title} against dₖ, from dₖ = ${widths[0]} to ${widths[widths.length - 1]}: divided by √dₖ from ${written(on[0])} to ${written(on[on.length - 1])}; not divided from ${written(off[0])} to ${written(off[off.length - 1])}.` });
     const tick = [0.05, 0.1, 0.2, 0.5, 1].find((t) => high / t <= 5) ?? 1;
     for (let value = 0; value <= high; value += tick) {
       svg.append(
@@ -168,7 +167,7 @@ function render({ model, el, signal }) {
       );
     }
     for (const value of [4, 16, 64, 256]) svg.append(s("text", { x: x(value), y: height - bottom + 15, "text-anchor": "middle" }, String(value)));
-    svg.append(s("text", { x: x(512), y: height - bottom + 15, "text-anchor": "middle" }, "512"), s("text", { x: (left + w - right) / 2, y: height - 3, "text-anchor": "middle" }, "d"));
+    svg.append(s("text", { x: x(512), y: height - bottom + 15, "text-anchor": "middle" }, "512"), s("text", { x: (left + w - right) / 2, y: height - 3, "text-anchor": "middle" }, "dₖ"));
     svg.append(s("text", { class: "ctk-plot-title", x: 4, y: 12 }, title));
     svg.append(s("line", { class: "ctk-now", x1: x(d), x2: x(d), y1: top, y2: height - bottom }));
     const path = (values) => `M${values.map((v, i) => `${x(widths[i])} ${y(v)}`).join("L")}`;

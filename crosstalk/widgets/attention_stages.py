@@ -18,6 +18,8 @@ from crosstalk.widgets.packing import pack
 
 LARGEST = 32  # queries or keys; a larger table could be neither read nor painted quickly
 WIDTHS = (4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)  # d_k, half an octave apart
+SUMS_RIGHT = "Each row of your weights sums to 1."
+ALL_RIGHT = "Weights and output equal the widget's own."
 _DRAWS = 64  # of random query and key for each point of the curves
 _ROWS = 8  # queries and keys of a random draw
 
@@ -150,10 +152,9 @@ class AttentionStages(CourseWidget):
         output, weights = (part[0, self.head].double() for part in outcome.value)
         arrays["their_weights"], arrays["their_output"] = weights, output
         arrays["entropy"], arrays["gradient"] = row_entropy(weights), softmax_gradient(weights)
-        return {
-            "sums": self._say_sums(weights),
-            "difference": self._say_difference(weights, stages["weights"], output, stages["output"]),
-        }
+        sums = self._say_sums(weights)
+        difference = self._say_difference(weights, stages["weights"], output, stages["output"])
+        return {"right": (sums, difference) == (SUMS_RIGHT, ALL_RIGHT), "said": f"{sums} {difference}"}
 
     def _say_sums(self, weights: Tensor) -> str:
         if bool(weights.isnan().any()):
@@ -162,7 +163,7 @@ class AttentionStages(CourseWidget):
         sums = weights.sum(-1)
         wrong = (sums - 1).abs() > 1e-4
         if not bool(wrong.any()):
-            return "Each row of your weights sums to 1."
+            return SUMS_RIGHT
         if bool(((weights.sum(-2) - 1).abs() < 1e-4).all()):
             return "The columns of your weights sum to 1; the rows should: each query spreads its weight over the keys."
         row = int(wrong.nonzero()[0, 0])
@@ -183,7 +184,7 @@ class AttentionStages(CourseWidget):
         size = float(own_output.abs().max())
         if float((output - own_output).abs().nan_to_num(nan=math.inf).max()) > 1e-4 * (1 + size):
             return "They equal the widget's own weights, but your output differs from weights @ value."
-        return "Weights and output equal the widget's own."
+        return ALL_RIGHT
 
     def describe(self) -> str:
         stages = self.stages()

@@ -15,8 +15,8 @@ function render({ model, el, signal }) {
   const sub = (n) => String(n).replace(/\d/g, (d) => "₀₁₂₃₄₅₆₇₈₉"[Number(d)]);
 
   const example = () => examples[model.get("chosen")];
-  const endsItself = (e) => e.tokens[e.tokens.length - 1] === end;
-  const counted = (e) => e.tokens.length - (endsItself(e) && !model.get("with_end") ? 1 : 0);
+  const canDropEnd = (e) => e.tokens.length > 1 && e.tokens[e.tokens.length - 1] === end;
+  const counted = (e) => e.tokens.length - (canDropEnd(e) && !model.get("with_end") ? 1 : 0);
   const row = (e, t) => numbers.subarray(e.start + t * e.vocabulary.length, e.start + (t + 1) * e.vocabulary.length);
   const steps = (e) => e.target.slice(0, counted(e)).map((id, t) => row(e, t)[id]);
   const total = (logs) => logs.reduce((a, b) => a + b, 0);
@@ -87,7 +87,7 @@ function render({ model, el, signal }) {
     word.querySelector("select").selectedIndex = words.indexOf(e.word);
     const box = withEnd.querySelector("input");
     box.checked = model.get("with_end");
-    box.disabled = !endsItself(e);
+    box.disabled = !canDropEnd(e);
   }
 
   function draw() {
@@ -158,7 +158,7 @@ function render({ model, el, signal }) {
     const tick = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((x) => -low / x <= 4.5) ?? 100;
     const floor = Math.ceil((-low / tick) * 1.02) * tick;
     const x = (t) => left + ((width - left - right) * t) / logs.length;
-    const y = (value) => top + ((height - top - bottom) * Math.min(floor, -value)) / floor;
+    const y = (value) => top + ((height - top - bottom) * (Number.isNaN(value) ? floor : Math.min(floor, -value))) / floor;
     const path = (count) => {
       let d = `M${x(0)} ${y(0)}`;
       for (let t = 1; t <= count; t += 1) d += `V${y(sums[t])}H${x(t)}`;

@@ -90,7 +90,8 @@ class Factorisation(CourseWidget):
     def _counted(self) -> tuple[Tensor, Tensor]:
         """Table and target of the chosen example, without the end token where the switch says so."""
         table, target = self._log_probs[self.chosen], self._targets[self.chosen]
-        if not self.with_end and self.examples[self.chosen]["tokens"][-1] == self.end:
+        tokens = self.examples[self.chosen]["tokens"]
+        if not self.with_end and len(tokens) > 1 and tokens[-1] == self.end:
             return table[:-1], target[:-1]
         return table, target
 

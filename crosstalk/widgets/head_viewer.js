@@ -3,7 +3,7 @@ function render({ model, el, signal }) {
   const frame = card(el, signal, {
     title: model.get("caption") || "The heads of one layer",
     about: "A row is a query, a column a key. Move between heads with the arrow keys; Enter shows one large. In nats: the mean entropy of its rows.",
-    kind: "heads",
+    kind: "head_viewer",
   });
   const { body, say, showProblem, isDark } = frame;
   const TABLE_FITS = 24; // queries and keys up to which the large head is a table with labels

@@ -5,7 +5,7 @@ function render({ model, el, signal }) {
     about:
       "A row is a query, a column a key; ● means the query may attend to the key. " +
       "Click or drag, or move with the arrow keys and press space.",
-    kind: "painter",
+    kind: "mask_painter",
   });
   const { body, say, showProblem, isDark } = frame;
   const tokensQ = model.get("tokens_q");
@@ -45,9 +45,11 @@ function render({ model, el, signal }) {
   };
   const where = (i) => `query ${tokensQ[Math.floor(i / keys)]}, key ${tokensK[i % keys]}`;
   let brush = "";
+  let dabbed = false;
   grid.addEventListener("pointerdown", (event) => {
     const i = at(event.target);
-    if (i < 0 || event.button !== 0) return;
+    dabbed = event.pointerType !== "touch"; // a finger may be about to scroll: wait for its click
+    if (i < 0 || event.button !== 0 || !dabbed) return;
     brush = mask[i] === "1" ? "0" : "1";
     dab(i);
   });
@@ -57,17 +59,25 @@ function render({ model, el, signal }) {
   const lift = () => (brush = "");
   window.addEventListener("pointerup", lift);
   signal?.addEventListener("abort", () => window.removeEventListener("pointerup", lift));
+  grid.addEventListener("click", (event) => {
+    if (!dabbed) turn(at(event.target));
+    dabbed = false;
+  });
   grid.addEventListener("keydown", (event) => {
     if (event.key !== " " && event.key !== "Enter") return;
     const i = at(event.target);
     if (i < 0) return;
     event.preventDefault();
     event.stopPropagation();
+    turn(i);
+    say(`${where(i)}: ${mask[i] === "1" ? "may attend" : "hidden"}.`, "act");
+  });
+  function turn(i) {
+    if (i < 0) return;
     brush = mask[i] === "1" ? "0" : "1";
     dab(i);
     brush = "";
-    say(`${where(i)}: ${mask[i] === "1" ? "may attend" : "hidden"}.`, "act");
-  });
+  }
   function dab(i) {
     if (i < 0 || mask[i] === brush) return;
     mask[i] = brush;

@@ -48,5 +48,5 @@ def mount(page: Page, widget: CourseWidget, *, dark: bool = False) -> None:
 
 
 def settle(page: Page) -> None:
-    """Wait until what has changed is painted."""
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+    """Wait until Python has answered and what has changed is painted."""
+    page.evaluate("settle()")
