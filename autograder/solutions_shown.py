@@ -12,7 +12,7 @@ SHOWN = 2
 def good_solutions(name: str) -> list[str]:
     """The solution of the lesson's source and one other right way, or nothing where they are not shipped."""
     lesson, _ = course().find(name)
-    if importlib.util.find_spec(f"autograder.exercises.{lesson.id.replace('-', '_')}") is None:
+    if importlib.util.find_spec("autograder.exercises") is None:
         return []
     from autograder import solutions
     from autograder.build.freeze import right_source
