@@ -18,10 +18,14 @@ def reproduction(pack: ExercisePack, case: Case) -> str:
     arguments, options = case.inputs["args"], case.inputs["kwargs"]
     names = case.names[: len(arguments)]
     given = [_literal(value) for value in arguments]
-    call = f"{pack.name}({', '.join([*names, *(f'{key}={_literal(value)}' for key, value in options.items())])})"
+    named = {key: _literal(value) for key, value in options.items()}
+    call = f"{pack.name}({', '.join([*names, *(f'{key}={value}' for key, value in named.items())])})"
     literal = "; ".join(f"{name} = {value}" for name, value in zip(names, given, strict=True))
-    if None not in given and len(literal) <= MAX_LITERAL:
+    if None not in (*given, *named.values()) and len(literal) <= MAX_LITERAL:
         return f"{literal}\n{call}"
+    if None in named.values():
+        made = f'from autograder import case; inputs = case("{pack.name}", "{case.title}")'
+        return f"{made}\n{pack.name}(*inputs.args, **inputs.kwargs)"
     left = ", ".join(names) + ("," if len(names) == 1 else "")
     return f'from autograder import case; {left} = case("{pack.name}", "{case.title}").args\n{call}'
 
