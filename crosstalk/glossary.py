@@ -112,7 +112,8 @@ def _table(title: str, entries: Sequence[Entry], *, folded: bool) -> str:
     left = 'style="text-align:left"'
     rows = "".join(
         f'<tr><th scope="row" style="text-align:left;white-space:nowrap">{escape(entry.name)}</th>'
-        f"<td {left}>{escape(entry.sentence)}</td><td {left}>{_place(entry.lesson)}</td></tr>"
+        f'<td {left}>{escape(entry.sentence)}</td><td style="text-align:left;white-space:nowrap">'
+        f"{_place(entry.lesson)}</td></tr>"
         for entry in entries
     )
     head = "".join(f'<th scope="col" {left}>{said}</th>' for said in ("name", "what it is", "from"))

@@ -19,7 +19,7 @@
 # - compute that probability, as a logarithm, with a function of your own;
 # - read what a check tells you, and find your way back when you are stuck.
 #
-# Time: about 45 minutes. Before it: some Python, and a small network that you have trained once. No GPU, no network.
+# Time: about 45 minutes. Before it: some Python, and a small network that you have trained once. No GPU, no internet.
 #
 # A notebook is made of cells. Click into the next one and press **Shift + Enter**: it runs, and the cell after it is
 # selected. Run this cell first in every lesson. Your answers are judged with these imports and nothing else.
@@ -64,7 +64,7 @@ model_map("00-start-here")
 # | speech recognition | sound | words | lessons 12 and 14 |
 # | captions | a picture | words | lesson 13 |
 #
-# Only the first layer of the encoder changes from job to job. What you build for spelling works for the others.
+# From job to job only the entrance of the encoder changes. What you build for spelling works for the others.
 
 # %% [markdown]
 # ## 2. The running example: how is it said?
@@ -86,9 +86,9 @@ for part in ["train", "validation", "test"]:
     dictionary |= zip(data["word"], data["pronunciations"], strict=True)
 
 print(f"{len(dictionary):,} words")
-for word in ["cat", "knight", "queue", "colonel", "antidisestablishmentarianism"]:
+for word in ["cat", "knight", "queue", "colonel", "thoroughbred"]:
     said = dictionary[word][0]
-    print(f"{word:>28} → {said:<85} {len(word):2} letters, {len(said.split()):2} phonemes")
+    print(f"{word:>12} → {said:<24} {len(word):2} letters, {len(said.split())} phonemes")
 
 # %% [markdown]
 # Nobody can line the letters up with the sounds one by one. *knight* has six letters and three phonemes, and the
@@ -144,7 +144,7 @@ print(read["target"])  # (target,)
 from crosstalk.plots import heat_map
 
 probabilities = read["log_probs"].exp()  # (4, 42), each row sums to one
-likely = [read["vocabulary"].index(token) for token in ["R", "EH", "IY", "EY", "AY", "D", "<end>"]]
+likely = [read["vocabulary"].index(token) for token in ["R", "EH", "IY", "EY", "D", "<end>"]]
 prefixes = [" ".join(["read:", *read["tokens"][:t], "?"]) for t in range(4)]
 
 heat_map(probabilities[:, likely], prefixes, [read["vocabulary"][i] for i in likely], "P(next token | prefix, word)")
@@ -171,8 +171,8 @@ print("row sums:", probabilities.sum(dim=1))
 # Nothing is approximated here. It is the chain rule of probability: to say *R EH D*, say R, *and then* EH, *and then*
 # D, *and then* stop.
 #
-# Before you go on, a question. You will get several in each lesson. A wrong guess costs nothing, and people who guess
-# first remember better what they then see.
+# Before you go on, a question. There are two or three in each lesson. A wrong guess costs nothing, and each choice
+# tells you why it is right or wrong.
 
 # %%
 Predict(
@@ -195,8 +195,7 @@ for length in [1, 3, 7, 14, 28]:
     print(f"{length:2} tokens of 0.9: {0.9**length:.2f}")
 
 # %% [markdown]
-# Long words are hard: each step is one more chance to go wrong. And 28 phonemes is what
-# *antidisestablishmentarianism* has.
+# Long words are hard: each step is one more chance to go wrong.
 #
 # ## 5. Logarithms: add
 #
@@ -257,58 +256,7 @@ Predict(
 # more than 1. That is what makes them comparable. Without it the same share is counted again and again, as you will
 # see in section 9.
 #
-# ## 7. How a check works
-#
-# In a moment you write your first function. This is how you find out whether it is right:
-
-# %%
-check("sequence_log_prob")
-
-# %% [markdown]
-# Fair enough: there is no such function yet. Here is one. It is wrong on purpose.
-
-
-# %%
-def sequence_log_prob(log_probs, target):
-    total = log_probs.sum()
-    return total
-
-
-check("sequence_log_prob")
-
-# %% [markdown]
-# Read the report from the top:
-#
-# 1. How many cases are right, and the points.
-# 2. **What is wrong, in words.** The check knows what people often write here, and compares your results with theirs.
-#    Where it does not recognise the mistake, it says what differs: the shape, the type, where the numbers part.
-# 3. The cases, one line each. A case is one input that your function is tried on.
-# 4. Two lines to **see it again**, and your result beside the expected one. You can copy them into a new cell:
-
-# %%
-log_probs = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]]))  # (target, vocabulary) = (2, 3)
-target = torch.tensor([0, 2])  # (target,) = (2,)
-sequence_log_prob(log_probs, target)  # the wrong one above; asked is log 0.7 + log 0.1
-
-# %% [markdown]
-# If that does not get you further, there are two helpers. `hint` gives one hint at a time, from gentle to nearly
-# everything:
-
-# %%
-hint("sequence_log_prob")
-
-# %% [markdown]
-# And `trace` runs your function on its first case, and shows after each line what it made, with shapes. Most mistakes
-# in this course are a shape that is not what you thought.
-
-# %%
-trace("sequence_log_prob")
-
-# %% [markdown]
-# The last thing to know: your function is judged on its own, with the imports of the first cell and what you wrote
-# in earlier exercises. If it needs a helper function, put the helper into the same cell.
-#
-# ## 8. Your turn
+# ## 7. Your turn, and how a check works
 #
 # ### Exercise 1: `sequence_log_prob`
 #
@@ -325,7 +273,18 @@ trace("sequence_log_prob")
 # sequence_log_prob(log_probs, torch.tensor([0, 2]))  # log 0.7 + log 0.1 = tensor(-2.6593)
 # ```
 #
-# Put your code in place of `raise NotImplementedError`, run the cell, and then run the check below it.
+# Do not solve it yet. First make friends with the check:
+#
+# 1. Run the next two cells as they are. The first defines a function that does nothing yet, and the check says so.
+# 2. Now write something wrong on purpose. Put `return log_probs.sum()` in place of `raise NotImplementedError`, and
+#    run both cells again.
+# 3. Read the report from the top. How many cases are right: a case is one input that your function is tried on. Then
+#    **what is wrong, in words**: the check knows what people often write here, and compares your results with theirs.
+#    Where it does not recognise the mistake, it says what differs: the shape, the type, where the numbers part.
+# 4. Under the cases stand two lines to **see it again**, and your result beside the expected one. Copy the two lines
+#    into a new cell (press Esc, then B) and run them.
+#
+# Then solve it.
 
 
 # %% answer="sequence_log_prob"
@@ -341,12 +300,25 @@ def sequence_log_prob(log_probs, target):
 # %% check="sequence_log_prob"
 check("sequence_log_prob")
 
+# %% [markdown]
+# Two helpers, in this lesson and in all others. `hint` gives one hint at a time, from gentle to nearly everything.
+# `trace` runs your function on its first case, and shows after each line what it made, with shapes. Most mistakes in
+# this course are a shape that is not what you thought.
+
 # %%
 hint("sequence_log_prob")
 
+# %%
+trace("sequence_log_prob")
+
 # %% [markdown]
-# Once it passes, the check shows you a good solution or two to compare with, and keeps yours as a **piece** of your own
-# model.
+# Your function is judged on its own, with the imports of the first cell and with what you wrote in earlier exercises.
+# If it needs a helper function, put the helper into the same cell.
+#
+# Once it passes, the check shows you a good solution or two to compare with, and keeps yours as a **piece** of your
+# own model. Run the map at the top again: one part of it is yours.
+#
+# ## 8. Your function at work
 #
 # Is it the same sum as the widget's? Here the widget calls *your* function on what is chosen, with and
 # without the end token, and compares.
@@ -389,7 +361,8 @@ print(long_log_probs.shape, long_target.shape)
 
 print("sum of logs:", sequence_log_prob(long_log_probs, long_target))
 
-of_tokens = long_log_probs.exp().gather(1, long_target[:, None])[:, 0]  # (all tokens,)
+steps = zip(long_log_probs, long_target, strict=True)
+of_tokens = torch.stack([sequence_log_prob(row[None], token[None]) for row, token in steps]).exp()  # (all tokens,)
 for dtype in [torch.float16, torch.float32, torch.float64]:
     product, count = torch.tensor(1.0, dtype=dtype), 0
     for p in of_tokens.to(dtype):
@@ -399,9 +372,9 @@ for dtype in [torch.float16, torch.float32, torch.float64]:
     print(f"{dtype}: {product.log().item():8.2f} after {count} tokens; the type reaches down to {lowest:.1f}")
 
 # %% [markdown]
-# In float16 and float32 the product became 0 on the way, and its logarithm -inf. In float64 it survived these hundred
-# words; seven hundred would be too much for it as well. In float16, in which large models are often run, a dozen
-# words are. The sum of logarithms has no such trouble.
+# In float16 and float32 the product became 0 on the way, and its logarithm -inf. In float16 a dozen words were enough.
+# In float64 it survived the hundred words, but a few pages of text would be too much for it as well. The sum of
+# logarithms has no such trouble.
 #
 # ### Drop the end token
 #
@@ -419,8 +392,8 @@ for (word, label), short in by_name.items():
             print(f"{word:>9} {said:<18}{log_p:10.3f}{without:18.3f}")
 
 # %% [markdown]
-# With the end token the whole word wins each time, and by far. Without it the beginning wins each time, as you
-# predicted. Best of all would then be to say nothing: the product of no factors is 1.
+# With the end token the whole word wins each time, and by far. Without it the beginning wins each time, as
+# section 6 said. Best of all would then be to say nothing: the product of no factors is 1.
 #
 # And this is the share that is counted again and again:
 
@@ -445,24 +418,36 @@ lengths = torch.tensor([len(each["target"]) for each in held_out])  # (100,)
 scores = torch.stack([sequence_log_prob(each["log_probs"], each["target"]) for each in held_out])  # (100,)
 
 figure, ax = plt.subplots(figsize=(7, 4), facecolor="white", layout="constrained")
-shift = torch.linspace(-0.25, 0.25, len(lengths))  # so that points do not hide each other
-ax.scatter(lengths + shift, scores, s=22, color="#0072b2", alpha=0.7, label="one word")
-means = {length: scores[lengths == length].mean() for length in sorted(set(lengths.tolist()))}
-ax.plot(list(means), list(means.values()), color="#d55e00", marker="D", label="mean of that length")
-ax.set(xlabel="tokens of the pronunciation, with the end token", ylabel="log P (nats)",
-       title="The model's log P of the dictionary's pronunciation")  # fmt: skip
-ax.legend()
+aside = torch.linspace(-0.25, 0.25, len(lengths))  # so that points do not hide each other
+ax.scatter(lengths + aside, scores, s=22, color="#0072b2", alpha=0.7, label="one word")
+often = [length for length in range(3, 17) if (lengths == length).sum() >= 4]
+means = [scores[lengths == length].mean() for length in often]
+ax.plot(often, means, color="#d55e00", marker="D", label="mean, where there are four words or more")
+for i in scores.argsort()[:4].tolist():
+    ax.annotate(held_out[i]["word"], (lengths[i] + aside[i] - 0.15, scores[i]), ha="right", va="center")
+ax.set(xlabel="tokens of the pronunciation, with the end token", ylabel="log P (nats)")
+ax.set_title("log P of the dictionary's pronunciation")
+ax.legend(loc="lower left")
 plt.show()
 
 for name, some in [("up to 6 tokens", lengths <= 6), ("7 or more", lengths > 6)]:
     per_token = scores[some].sum() / lengths[some].sum()
     print(f"{name:>15}: {int(some.sum()):3} words, mean log P {scores[some].mean():6.2f}, per token {per_token:6.2f}")
-print(f"worst: {held_out[int(scores.argmin())]['word']}, log P = {scores.min():.2f}")
 
 # %% [markdown]
-# Longer words get lower scores on the whole, since they have more factors. But within one length the
-# differences are far larger: some words are plain, others are names that are said as their bearers like it. One
-# single surprising phoneme can cost more than ten easy ones.
+# Longer words get lower scores on the whole, since they have more factors. But within one length the differences are
+# far larger. Where do they come from? Take one of the four that have their name in the picture:
+
+# %%
+finagler = next(each for each in held_out if each["word"] == "finagler")
+for t, token in enumerate(finagler["tokens"]):
+    log_p = sequence_log_prob(finagler["log_probs"][t : t + 1], finagler["target"][t : t + 1])
+    favourite = finagler["vocabulary"][finagler["log_probs"][t].argmax()]
+    print(f"{token:>6}   log P = {log_p:6.2f}   the model's favourite: {favourite}")
+
+# %% [markdown]
+# Two vowels cost nearly all of it: AH and EY, where the model would rather have said AY and AE. One surprising phoneme
+# costs more than many easy ones.
 #
 # Last, right against wrong. For each word of the table the bar shows how much of the probability goes to what the
 # dictionary allows, and how much to the likeliest of the wrong ones.
@@ -483,24 +468,18 @@ ax.set(xlabel="probability", xlim=(0, 1), title="Who gets the probability?")
 ax.legend(loc="lower right")
 plt.show()
 
-for word, label in [
-    ("read", "dictionary, 1"),
-    ("read", "dictionary, 2"),
-    ("colonel", "dictionary"),
-    ("colonel", "what the model says"),
-]:
-    each = by_name[word, label]
-    print(
-        f"{word:>8} {' '.join(each['tokens']):<24} log P = {sequence_log_prob(each['log_probs'], each['target']):.2f}"
-    )
+for each in table:
+    if each["word"] in ("read", "colonel") and each["label"] != "letter by letter":
+        log_p = sequence_log_prob(each["log_probs"], each["target"])
+        print(f"{each['word']:>8} {' '.join(each['tokens']):<24} log P = {log_p:6.2f}   {each['label']}")
 
 # %% [markdown]
 # For *read*, nearly all of the probability goes to the two right pronunciations. The model does not know which one
 # you mean, and says so. For *colonel* it believes in the spelling, as anyone would who has never heard the word. A
 # log-probability does not say what is right. It says what *this model* expects, given what it has seen.
 #
-# And what it has never seen in training is what counts. Lesson 05 trains a model by pushing exactly this sum up,
-# word by word.
+# Training, in lesson 05, is nothing but pushing exactly this sum up, for the right pronunciation of one word after the
+# other.
 #
 # ## 11. Finding your way
 #
