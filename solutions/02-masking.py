@@ -9,20 +9,22 @@
 # %% [markdown]
 # # 02 Masking
 #
-# **Who may look at whom.** About 120 minutes; the five exercises take 80 of them. Stop where you like: what has
-# passed is kept.
+# **Who may look at whom.** In lesson 01 every query read every key. That is too much in two ways. Words in a batch have
+# different lengths, so the short ones are filled up with padding that nobody should read. And a model that is trained
+# to predict the next token must not see that token.
 #
-# In lesson 01 every query read every key. That is too much in two ways. Words in a batch have different lengths, so
-# the short ones are filled up with padding that nobody should read. And a model that is trained to predict the next
-# token must not see that token.
-#
-# At the end you can
+# At the end you will be able to
 #
 # - say where padding comes from, and keep it from changing a single number;
 # - write the causal mask, for a whole word and for one new token;
 # - read the masks of other libraries, which mean the opposite of each other;
 # - write attention that survives a row with nothing to attend to, forwards and backwards;
 # - put your pieces together into multi-head attention, and compare it with PyTorch's.
+#
+# Time: about 120 minutes. Stop where you like: what has passed is kept. Before it:
+# [01 Attention](../01-attention/attention.ipynb).
+#
+# Run this cell first. Your answers are judged with these imports and nothing else.
 
 # %% setup=true
 import math
@@ -36,8 +38,8 @@ from crosstalk.my_model import merge_heads, softmax, split_heads
 
 # %% [markdown]
 # The next cell brings what this lesson shows things with. `my_model` is your own model so far:
-# `my_model.softmax` is the one you wrote in lesson 01, once it has passed, and a stand-in until then. So every cell
-# below runs, whatever is still missing.
+# `my_model.softmax` is the one you wrote in lesson 01, once it has passed, and a stand-in until then. The cells below
+# use your pieces in this way, so they all run, whatever is still missing.
 
 # %%
 import matplotlib.pyplot as plt
@@ -55,7 +57,7 @@ model_map("02-masking")
 # %% [markdown]
 # ## 1. Where padding comes from
 #
-# A tensor is a rectangle and words are not. To put "cat" beside "mississippi", the short word is filled up with a
+# A tensor is a rectangle and words are not. To put *cat* beside *mississippi*, the short word is filled up with a
 # token of its own, `<pad>`, whose id is 0.
 
 # %%
@@ -77,7 +79,7 @@ print(states.shape, "# (batch, length, d_model)")
 # %% [markdown]
 # ### Predict
 #
-# "cat" goes through your attention of lesson 01, once alone and once padded to 11 places. There is no mask yet. We
+# *cat* goes through your attention of lesson 01, once alone and once padded to 11 places. There is no mask yet. We
 # look at the three output rows of c, a and t.
 
 # %%
@@ -145,7 +147,7 @@ print(f"largest difference: {(output_zeroed[:, :3] - output_alone).abs().max():.
 # %% [markdown]
 # ### Exercise 1: `padding_mask`
 #
-# difficulty ●○○○○ · importance ●●●●○ · 8 minutes
+# Difficulty ●○○○○ · importance ●●●●○ · about 8 minutes
 #
 # Say which keys are real tokens. Padding is whatever equals `pad_id`, wherever it stands.
 #
@@ -155,7 +157,9 @@ print(f"largest difference: {(output_zeroed[:, :3] - output_alone).abs().max():.
 # mask    bool (batch, 1, 1, keys), True = may be attended
 # ```
 #
-# For example, `padding_mask(torch.tensor([[8, 6, 0]]), pad_id=0)` is `tensor([[[[True, True, False]]]])`.
+# ```python
+# padding_mask(torch.tensor([[8, 6, 0]]), pad_id=0)  # tensor([[[[True, True, False]]]])
+# ```
 
 
 # %% answer="padding_mask"
@@ -186,7 +190,7 @@ for word, row in zip(words, real[:, 0, 0].int().tolist()):
 # %% [markdown]
 # ## 2. The answer must not be read
 #
-# Now the other side, where the model says the word: "cat" is `K AE T`. The decoder predicts each phoneme from those
+# Now the other side, where the model says the word: *cat* is `K AE T`. The decoder predicts each phoneme from those
 # before it,
 #
 # $$P(y \mid x) = \prod_t P(y_t \mid y_{<t}, x),$$
@@ -235,7 +239,7 @@ print(F.scaled_dot_product_attention(one, five, values, is_causal=True)[0, 0])
 #
 # ### Exercise 2: `causal_mask`
 #
-# difficulty ●●○○○ · importance ●●●●● · 10 minutes
+# Difficulty ●●○○○ · importance ●●●●● · about 10 minutes
 #
 # The queries are the *last* `queries` of `keys` tokens. Each may attend to itself and to what stands before it.
 #
@@ -244,7 +248,9 @@ print(F.scaled_dot_product_attention(one, five, values, is_causal=True)[0, 0])
 # mask  bool (queries, keys), True = may attend, aligned bottom right
 # ```
 #
-# For example, `causal_mask(2, 3)` is `tensor([[True, True, False], [True, True, True]])`.
+# ```python
+# causal_mask(2, 3)  # tensor([[True, True, False], [True, True, True]])
+# ```
 
 
 # %% answer="causal_mask"
@@ -314,7 +320,7 @@ plt.show()
 #
 # ### Exercise 3: `additive_mask`
 #
-# difficulty ●●○○○ · importance ●●○○○ · 8 minutes
+# Difficulty ●●○○○ · importance ●●○○○ · about 8 minutes
 #
 # ```
 # additive_mask(mask, dtype) → numbers
@@ -322,8 +328,11 @@ plt.show()
 # numbers  of type dtype, the same shape: 0 where allowed, -inf where not
 # ```
 #
-# For example, `additive_mask(torch.tensor([True, False]), torch.float32)` is `tensor([0., -inf])`. The mask itself is
-# used again by the next layer: leave it as it is.
+# The mask itself is used again by the next layer: leave it as it is.
+#
+# ```python
+# additive_mask(torch.tensor([True, False]), torch.float32)  # tensor([0., -inf])
+# ```
 
 
 # %% answer="additive_mask"
@@ -351,7 +360,7 @@ hint("additive_mask")
 # | `nn.MultiheadAttention`, `nn.Transformer` | True = **blocked** | is added | only with `batch_first=True` |
 # | Hugging Face, `attention_mask` | 1 = keep, 0 = padding | | yes |
 #
-# Two lines of one library contradict each other. So before you trust a mask, ask. Here "cat" with one pad goes to
+# Two lines of one library contradict each other. So before you trust a mask, ask. Here *cat* with one pad goes to
 # PyTorch in five ways, and we look at how much weight c puts on the pad.
 
 # %%
@@ -368,11 +377,14 @@ def on_padding(weights):
 
 
 fused = F.scaled_dot_product_attention
-print("no mask                                ", on_padding(fused(four, four, reader)))
-print("F.sdpa, attn_mask=keep                 ", on_padding(fused(four, four, reader, attn_mask=keep)))
-print("F.sdpa, attn_mask=keep.float()         ", on_padding(fused(four, four, reader, attn_mask=keep.float())))
-print("MultiheadAttention, key_padding_mask=keep ", on_padding(identity(flat, flat, flat, key_padding_mask=keep)[1]))
-print("MultiheadAttention, key_padding_mask=~keep", on_padding(identity(flat, flat, flat, key_padding_mask=~keep)[1]))
+for way, weights in {
+    "no mask": fused(four, four, reader),
+    "scaled_dot_product_attention, attn_mask=keep": fused(four, four, reader, attn_mask=keep),
+    "scaled_dot_product_attention, attn_mask=keep.float()": fused(four, four, reader, attn_mask=keep.float()),
+    "MultiheadAttention, key_padding_mask=keep": identity(flat, flat, flat, key_padding_mask=keep)[1],
+    "MultiheadAttention, key_padding_mask=~keep": identity(flat, flat, flat, key_padding_mask=~keep)[1],
+}.items():
+    print(f"{way:<54}{on_padding(weights)}")
 
 # %% [markdown]
 # Three of the five leave weight on the padding, and not one of them complains.
@@ -385,7 +397,7 @@ print("MultiheadAttention, key_padding_mask=~keep", on_padding(identity(flat, fl
 # %%
 numbers = my_model.additive_mask(keep, torch.float32)
 print(numbers)
-print("F.sdpa, attn_mask=numbers", on_padding(fused(four, four, reader, attn_mask=numbers)))
+print("scaled_dot_product_attention, attn_mask=numbers", on_padding(fused(four, four, reader, attn_mask=numbers)))
 
 # %% [markdown]
 # ## 4. Masked attention
@@ -397,7 +409,7 @@ print("F.sdpa, attn_mask=numbers", on_padding(fused(four, four, reader, attn_mas
 
 # %%
 Predict(
-    'You mask *after* the softmax. Is padded "cat" equal to "cat" alone?',
+    "You mask *after* the softmax. Is padded *cat* equal to *cat* alone?",
     {
         "Yes: pads weigh 0": "They weigh 0 in the end. But their scores stood under the fraction bar of the softmax, "
         "so every real key lost a share to them first.",
@@ -421,9 +433,9 @@ print(f"largest difference from cat alone: {((after @ padded)[:, :3] - output_al
 #
 # ### A row with nothing to attend to
 #
-# One question is left. What if a query may attend to *no* key? It happens: a batch is filled up with an empty word, or
-# padding stands on the left and the mask is causal, so that the first query sees padding only. Then all scores of the
-# row are -∞, and the softmax divides 0 by 0.
+# One question is left. What if a query may attend to *no* key? It happens: a batch is filled up to its size with an
+# empty word, or padding stands on the left and the mask is causal, so that the first query sees padding only. Then
+# all scores of the row are -∞, and the softmax divides 0 by 0.
 
 # %%
 empty_row = torch.full((1, 3), -math.inf)
@@ -431,9 +443,9 @@ print("three scores of -inf: ", torch.softmax(empty_row, dim=-1))
 print("three scores of -1e9: ", torch.softmax(torch.full((1, 3), -1e9), dim=-1))
 
 # %% [markdown]
-# With -inf there is NaN, and NaN spreads: one such row and the loss is NaN, and after one step so is every weight of
-# the model. With a very low but finite number there is no NaN. But all scores are equally low, so the row attends
-# evenly to what is hidden.
+# With -inf there is NaN, and NaN spreads: one such row and the loss is NaN, and after one step so is every weight that
+# the gradient reaches. With a very low but finite number there is no NaN. But all scores are equally low, so the row
+# attends evenly to what is hidden.
 #
 # There is no mathematically right answer to "the mean of no values". A convention is needed. Ours: **an empty row gives
 # zeros, in the weights and in the output.** PyTorch's fused attention has done the same since 2024; before, it gave
@@ -443,19 +455,19 @@ print("three scores of -1e9: ", torch.softmax(torch.full((1, 3), -1e9), dim=-1))
 nobody = torch.tensor([[True, True, True, True], [False] * 4])[:, None, None]  # (2, 1, 1, 4): the second word is empty
 pair = four.repeat(2, 1, 1, 1)  # (2, 1, 4, 16)
 blocked = ~nobody[:, 0, 0]  # (2, 4), for the module, where True = blocked
-print("torch", torch.__version__.split("+")[0])
-print("F.sdpa, empty word:                          ", fused(pair, pair, pair, attn_mask=nobody)[1, 0, 0, :3])
-with_weights = identity(pair[:, 0], pair[:, 0], pair[:, 0], key_padding_mask=blocked)[0]
-print("MultiheadAttention, need_weights=True (usual):", with_weights[1, 0, :3])
-without = identity(pair[:, 0], pair[:, 0], pair[:, 0], key_padding_mask=blocked, need_weights=False)[0]
-print("MultiheadAttention, need_weights=False:       ", without[1, 0, :3])
+print("torch " + torch.__version__.split("+")[0] + ", first numbers of the output of the empty word:")
+print("scaled_dot_product_attention:            ", fused(pair, pair, pair, attn_mask=nobody)[1, 0, 0, :3])
+for asked in (True, False):
+    answer, _ = identity(pair[:, 0], pair[:, 0], pair[:, 0], key_padding_mask=blocked, need_weights=asked)
+    print(f"MultiheadAttention, need_weights={asked!s:<5}:  ", answer[1, 0, :3])
 
 # %% [markdown]
-# One module, one input, and whether there is NaN depends on whether you ask for the weights. Yours will not do that.
+# One module, one input, and whether there is NaN depends on whether you ask for the weights (which is the default).
+# Yours will not do that.
 #
 # ### Exercise 4: `masked_attention`
 #
-# difficulty ●●●●○ · importance ●●●●● · 25 minutes · a main one
+# Difficulty ●●●●○ · importance ●●●●● · about 25 minutes · a main one
 #
 # Attention as in lesson 01, over the keys that the mask allows.
 #
@@ -474,6 +486,12 @@ print("MultiheadAttention, need_weights=False:       ", without[1, 0, :3])
 # - Gradients are free of NaN, in empty rows too.
 #
 # `F.scaled_dot_product_attention` is the exercise itself, so it is not allowed here. All else is.
+#
+# ```python
+# q, k = torch.ones(2, 1), torch.ones(3, 1)
+# mask = torch.tensor([[True, False, True], [False, False, False]])
+# masked_attention(q, k, k, mask)[1]  # tensor([[0.5, 0.0, 0.5], [0.0, 0.0, 0.0]])
+# ```
 
 
 # %% answer="masked_attention"
@@ -507,7 +525,7 @@ hint("masked_attention")
 trace("masked_attention")
 
 # %% [markdown]
-# ### What it does to "cat"
+# ### What it does to *cat*
 
 # %%
 output_masked, weights_masked = my_model.masked_attention(padded, padded, padded, real[0])  # mask (1, 1, 11)
@@ -517,7 +535,7 @@ plt.show()
 
 # %% [markdown]
 # Up to rounding, the rows of c, a and t are what they are without any padding. It no longer matters which words stand
-# beside "cat" in the batch.
+# beside *cat* in the batch.
 #
 # ### Play: paint a mask
 #
@@ -529,10 +547,15 @@ plt.show()
 #
 # 1. Choose **causal**, then **after the softmax**. The upper triangle is 0 both times. Which rows move now, though they
 #    must not?
-# 2. Hide the last 2 keys, which are padding, and replace one of them. Nobody should notice.
+# 2. Choose **before the softmax** again, hide the last 2 keys, which are padding, and replace one of them. No letter of
+#    the word should notice.
 # 3. Choose **none**: every row is empty. Then allow one cell of one row.
 #
+# <details><summary>A still picture of it, with another word, for reading without a kernel</summary>
+#
 # ![The mask painter: a causal mask applied after the softmax; rows that must not move do](attachment:mask_painter.png)
+#
+# </details>
 
 # %%
 cat_beside_onion = table(cmudict.batch(["cat", "onion"]))  # (2, 5, 16)
@@ -544,7 +567,7 @@ MaskPainter(two_heads, two_heads, two_heads, tokens=[*"cat", "·", "·"], attent
 #
 # ### The mask after the softmax: illegal influence
 #
-# With a causal mask, c must not know which letter comes third. So we change it: "cat" becomes "car", and we measure how
+# With a causal mask, c must not know which letter comes third. So we change it: *cat* becomes *car*, and we measure how
 # far each output row moves.
 
 
@@ -626,7 +649,7 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 # %% [markdown]
 # ### Exercise 5: `MultiHeadAttention`
 #
-# difficulty ●●●●○ · importance ●●●●● · 30 minutes · a main one
+# Difficulty ●●●●○ · importance ●●●●● · about 30 minutes · a main one
 #
 # ```
 # MultiHeadAttention(d_model, heads, attention=masked_attention)
@@ -639,8 +662,11 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 #     weights  (batch, heads, queries, keys): one table for each head, not averaged
 # ```
 #
-# For example, `MultiHeadAttention(16, 4)(states)` gives (2, 11, 16) and (2, 4, 11, 11) for our two words. `self.heads`
-# and `self.attention` are there already; later lessons read them.
+# `self.heads` and `self.attention` are there already; later lessons read them.
+#
+# ```python
+# output, weights = MultiHeadAttention(16, 4)(states)  # (2, 11, 16) and (2, 4, 11, 11) for our two words
+# ```
 
 
 # %% answer="MultiHeadAttention"
@@ -721,7 +747,7 @@ print(f"largest difference: {(fast_output - output).abs().max():.1e}, weights: {
 # %% [markdown]
 # ### Play: look into the heads
 #
-# "onion" beside "correspondence", through four heads of your multi-head attention. **The weights are random: nothing
+# *onion* beside *correspondence*, through four heads of your multi-head attention. **The weights are random: nothing
 # has been trained.** They are made four times larger than usual, so that the heads differ enough to be seen; at their
 # usual size an untrained head attends almost evenly.
 #
@@ -732,7 +758,11 @@ print(f"largest difference: {(fast_output - output).abs().max():.1e}, weights: {
 # 3. The two rows of "o" are the same, and so are those of "n". Nothing tells attention *where* a letter stands. That is
 #    what lesson 03 mends.
 #
+# <details><summary>A still picture of it, with another word and made-up weights, for reading without a kernel</summary>
+#
 # ![The head viewer: small tables of weights, one for each head, and one of them large](attachment:head_viewer.png)
+#
+# </details>
 
 # %%
 two_words = ["correspondence", "onion"]
@@ -774,7 +804,7 @@ print(f"64 words at random: {at_random[6]:.1f} % padding; 64 of like length: {in
 figure, ax = plt.subplots(figsize=(7, 3.6), facecolor="white", layout="constrained")
 ax.plot(sizes, at_random, marker="o", color="#0072b2")
 ax.plot(sizes, in_order, marker="s", color="#d55e00")
-ax.annotate("words at random", (sizes[-1], at_random[-1]), (-8, -18), textcoords="offset points", ha="right")
+ax.annotate("words at random", (sizes[5], at_random[5]), (6, -16), textcoords="offset points")
 ax.annotate("words of like length together", (sizes[-1], in_order[-1]), (-8, 8), textcoords="offset points", ha="right")
 ax.set_xscale("log", base=2)
 ax.set_xticks(sizes, [str(size) for size in sizes])
@@ -827,7 +857,7 @@ print(f"without the mask: {largest_gap(None):.1e}")
 # **Next**, lesson 03: letters get vectors and places of their own, and your multi-head attention becomes the heart of
 # an encoder.
 #
-# **Read more**
+# **Sources**
 #
 # - Vaswani et al. (2017), *Attention Is All You Need*: section 3.2 has all of this lesson, the causal mask in one
 #   sentence.

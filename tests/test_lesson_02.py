@@ -218,7 +218,7 @@ def test_headings_say_what_course_toml_says() -> None:
     text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
     for number, entry in enumerate(LESSON.exercises, start=1):
         dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"difficulty {dots[0]} · importance {dots[1]} · {entry.minutes} minutes"
+        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
         line += " · a main one" if entry.main else ""
         assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"About {LESSON.minutes} minutes" in text
+    assert f"about {LESSON.minutes} minutes" in text
