@@ -300,8 +300,7 @@ def test_inputs_that_do_not_fit_are_refused_in_words():
 
 def painter(function=None, **traits):
     word = list("cross")
-    widget = MaskPainter(*letters(word), tokens=word, attention=function)
-    widget.mask = "".join("01"[int(cell)] for cell in causal(5, 5).flatten())
+    widget = MaskPainter(*letters(word), tokens=word, attention=function, mask=causal(5, 5))
     for name, value in traits.items():
         setattr(widget, name, value)
     return widget
@@ -372,6 +371,10 @@ def test_fewer_queries_than_keys_are_the_last_ones():
 def test_a_mask_of_another_size_is_refused():
     with pytest.raises(Exception, match="25 characters"):
         painter(mask="101")
+    with pytest.raises(ValueError, match=r"must broadcast to \(queries, keys\) = \(5, 5\)"):
+        MaskPainter(*letters(list("cross")), mask=causal(4, 4))
+    with pytest.raises(TypeError, match="bool tensor"):
+        MaskPainter(*letters(list("cross")), mask=causal(5, 5).float())
 
 
 # -- HeadViewer --

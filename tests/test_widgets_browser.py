@@ -136,14 +136,14 @@ def test_a_question_is_answered_with_the_keyboard(sheet):
     sheet.keyboard.press("Space")
     sheet.keyboard.press("Tab")
     sheet.keyboard.press("Enter")
-    assert "Not this one. They weigh 0 afterwards" in sheet.locator(".ctk-told").inner_text()
+    assert "✗ Not this one\n\nThey weigh 0 afterwards" in sheet.locator(".ctk-told").inner_text()
     assert sheet.locator(".ctk-mark").first.inner_text() == "✗ not this one"
     read_out(sheet, "Not this one.")
     sheet.keyboard.press("Shift+Tab")
     sheet.keyboard.press("ArrowDown")
     sheet.keyboard.press("Tab")
     sheet.keyboard.press("Enter")
-    assert "Right. The pads took a share" in sheet.locator(".ctk-told").inner_text()
+    assert "✓ Correct\n\nThe pads took a share" in sheet.locator(".ctk-told").inner_text()
     assert sheet.get_by_text("What about the other choices?").is_visible()
     settle(sheet)
     assert widget.answers == ["Yes: pads weigh 0", "No"]

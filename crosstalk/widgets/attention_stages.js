@@ -25,7 +25,7 @@ function render({ model, el, signal }) {
     output: matrixTable({ ...parts, corner: "q \\ d", caption: "4  output", columns: features, kind: "signed" }),
   };
   const boxes = Object.fromEntries(Object.entries(panels).map(([name, panel]) => [name, h("div", { class: "ctk-panel", "data-ctk": name }, panel.element)]));
-  const legends = [legend("weights", "0", "1", isDark), legend("signed", "negative", "positive", isDark)];
+  const legends = [legend("weights", "weight 0", "1", isDark), legend("signed", "negative", "positive", isDark)];
 
   const heads = model.get("heads");
   const controls = h("div", { class: "ctk-controls" });

@@ -136,8 +136,7 @@ def attention_stages() -> AttentionStages:
 def mask_painter() -> MaskPainter:
     """A causal mask, applied too late."""
     word = list("cross")
-    widget = MaskPainter(*letters(word), tokens=word)
-    widget.mask = "".join("01"[int(cell)] for cell in causal(5, 5).flatten())
+    widget = MaskPainter(*letters(word), tokens=word, mask=causal(5, 5))
     widget.before = False
     return widget
 

@@ -126,7 +126,7 @@ function render({ model, el, signal }) {
     const before = e.tokens.slice(0, step - 1).join(" ");
     const caption = before ? `after “${before}”` : "before any token";
     bars.replaceChildren(
-      h("caption", {}, h("span", { class: "ctk-formula" }, `P(y${sub(step)} | y`, h("sub", {}, `<${step}`), ", x)"), ` for “${e.word}”, ${caption}`),
+      h("caption", {}, h("span", { class: "ctk-formula" }, ...(step === 1 ? ["P(y₁ | x)"] : [`P(y${sub(step)} | y`, h("sub", {}, `<${step}`), ", x)"])), ` for “${e.word}”, ${caption}`),
       h("thead", { class: "ctk-unseen" }, h("tr", {}, ...["Token", "Bar", "Probability", "Remark"].map((t) => h("th", { scope: "col" }, t)))),
       h(
         "tbody",
@@ -191,10 +191,11 @@ function render({ model, el, signal }) {
     const log = total(parts);
     const terms = parts.map((value, i) => (i ? `${value <= 0 ? "− " : "+ "}${written(Math.abs(value), 2)}` : written(value, 2)));
     const done = step === logs.length;
-    const what = done ? `P(${e.word} → ${e.tokens.slice(0, step).join(" ")})` : `P of the first ${step}`;
+    const chain = (text) => (step === 1 ? [] : [text, " = "]);
+    const what = done ? `P(${e.word} → ${e.tokens.slice(0, step).join(" ")})` : step === 1 ? "P of the first token" : `P of the first ${step} tokens`;
     sum.replaceChildren(
-      h("p", {}, h("b", {}, what), " = ", parts.map((v) => probability(Math.exp(v))).join(" × "), " = ", h("b", { "data-ctk": "product" }, probability(Math.exp(log)))),
-      h("p", {}, h("b", {}, "log P"), " = ", terms.join(" "), " = ", h("b", { "data-ctk": "sum" }, written(log, 4))),
+      h("p", {}, h("b", {}, what), " = ", ...chain(parts.map((v) => probability(Math.exp(v))).join(" × ")), h("b", { "data-ctk": "product" }, probability(Math.exp(log)))),
+      h("p", {}, h("b", {}, "log P"), " = ", ...chain(terms.join(" ")), h("b", { "data-ctk": "sum" }, written(log, 4))),
     );
   }
 
@@ -207,7 +208,7 @@ function render({ model, el, signal }) {
         "table",
         { class: "ctk-plain" },
         h("caption", { class: "ctk-unseen" }, `Pronunciations of ${e.word}`),
-        h("thead", {}, h("tr", {}, ...["Pronunciation", "Tokens counted", "log P", "P"].map((t) => h("th", { scope: "col" }, t)))),
+        h("thead", {}, h("tr", {}, ...["Pronunciation", "Tokens", "log P", "P"].map((t) => h("th", { scope: "col" }, t)))),
         h(
           "tbody",
           {},

@@ -26,7 +26,7 @@ function render({ model, el, signal }) {
   if (layers > 1) {
     controls.append(chooser("Layer", Array.from({ length: layers }, (_, i) => String(i)), model.get("layer"), (i) => tell(model, { layer: i })));
   }
-  const strip = legend("weights", "0", "1", isDark);
+  const strip = legend("weights", "weight 0", "1", isDark);
   controls.append(strip.element);
 
   const canvases = Array.from({ length: heads }, () => h("canvas", { width: keys, height: queries, "aria-hidden": "true" }));

@@ -124,7 +124,7 @@ function render({ model, el, signal }) {
 
   // -- weights --
   const weights = matrixTable({ caption: "the weights", rows: tokensQ, columns: tokensK, kind: "weights", extra: "sum" });
-  const strip = legend("weights", "0", "1", isDark);
+  const strip = legend("weights", "weight 0", "1", isDark);
   second.append(strip.element);
   const said = h("p", { class: "ctk-said" });
 

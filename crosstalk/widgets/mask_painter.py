@@ -24,6 +24,20 @@ def causal(queries: int, keys: int) -> Tensor:
     return torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
 
 
+def _painted(mask: Tensor | None, queries: int, keys: int) -> str:
+    if mask is None:
+        return "1" * (queries * keys)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask must be a bool tensor, True = may attend, not {mask.dtype}.")
+    try:
+        cells = mask.detach().cpu().broadcast_to(queries, keys)
+    except RuntimeError:
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)}; it must broadcast to (queries, keys) = ({queries}, {keys})."
+        ) from None
+    return "".join("01"[int(cell)] for cell in cells.flatten().tolist())
+
+
 class MaskPainter(CourseWidget):
     """A mask to paint, the weights that come of it, and the influence of one token on every output row.
 
@@ -33,6 +47,7 @@ class MaskPainter(CourseWidget):
         attention: the student's ``masked_attention(query, key, value, mask)`` → output, weights, with
             ``mask`` bool (1, 1, queries, keys), True = may attend. It computes everything shown for a mask
             before the softmax. Without it the widget's own does.
+        mask: what is painted at first, bool, broadcastable to (queries, keys); None allows everything.
 
     ``mask`` is what is painted, one character for each cell, "1" = may attend, row by row;
     :meth:`mask_tensor` gives it as a tensor.
@@ -60,6 +75,7 @@ class MaskPainter(CourseWidget):
         *,
         tokens: list[str] | None = None,
         attention: Callable[..., Any] | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         self._query, self._key, self._value = (t[:1] for t in checked_inputs(query, key, value, LARGEST))
         queries, keys = self._query.shape[2], self._key.shape[2]
@@ -72,7 +88,7 @@ class MaskPainter(CourseWidget):
             tokens_k=names,
             heads=self._query.shape[1],
             attention_name=student.name_of(attention) if attention else "",
-            mask="1" * (queries * keys),
+            mask=_painted(mask, queries, keys),
             edited=keys - 1,
         )
         self.observe(lambda _: self._compute(), ["mask", "head", "before", "edited"])

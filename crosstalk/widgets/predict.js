@@ -35,7 +35,7 @@ function render({ model, el, signal }) {
     const good = index === right;
     tell(model, { answers: [...model.get("answers"), choices[index].text] });
     show(index);
-    say(`${good ? "Right." : "Not this one."} ${choices[index].explanation}`);
+    say(`${good ? "Correct." : "Not this one."} ${choices[index].explanation}`);
   }
 
   function show(index) {
@@ -44,7 +44,8 @@ function render({ model, el, signal }) {
     rows[index].classList.add(good ? "ctk-right" : "ctk-wrong");
     said.className = `ctk-told ${good ? "ctk-right" : "ctk-wrong"}`;
     said.replaceChildren(
-      h("p", {}, h("b", {}, good ? "Right. " : "Not this one. "), ...inline(choices[index].explanation)),
+      h("p", { class: "ctk-verdict" }, good ? "✓ Correct" : "✗ Not this one"),
+      h("p", {}, ...inline(choices[index].explanation)),
       ...(good ? [] : [h("p", { class: "ctk-about" }, "Choose again if you like.")]),
     );
     others.hidden = !good;
