@@ -126,9 +126,10 @@ def call(*args: Any, **kwargs: Any) -> dict[str, Tree]:
 
 
 def build(*args: Any, weights: Mapping[str, torch.Tensor], forward: dict[str, Tree],
-          record: Mapping[str, Any] | None = None, **kwargs: Any) -> dict[str, Tree]:  # fmt: skip
-    """Inputs of the scenario ``module``: constructor arguments, weights by name, the call, what to record."""
-    made = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items())), "forward": forward}
+          record: Mapping[str, Any] | None = None, attributes: Sequence[str] = (), **kwargs: Any) -> dict[str, Tree]:  # fmt: skip
+    """Inputs of the scenario ``module``: constructor arguments, weights by name, the call, what to look at."""
+    made: dict[str, Tree] = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items()))}
+    made |= {"forward": forward, "attributes": list(attributes)}
     return made | ({"record": dict(record)} if record else {})
 
 

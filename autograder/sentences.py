@@ -113,6 +113,11 @@ def misbuilt(expected: Tree, got: Tree) -> Difference | None:
     for name in wanted:
         if wanted[name] != have[name]:
             return Difference(f"The parameter `{name}` has shape {tuple(have[name])}, expected {tuple(wanted[name])}.")
+    for name, value in expected["attributes"].items():
+        if got["attributes"][name] != value:
+            return Difference(
+                f"The attribute `{name}` is {got['attributes'][name]!r}, expected {value!r}: later lessons read it."
+            )
     return None
 
 

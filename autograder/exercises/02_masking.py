@@ -1018,7 +1018,7 @@ def _weights(draw, d_model, dtype=torch.float32):
 
 @multi_head.case("self-attention, two heads, no mask", scenario="module")
 def _(draw):
-    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)))
+    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)), attributes=["heads"])
 
 
 @multi_head.case("a memory of another length, padded", scenario="module")
@@ -1177,6 +1177,12 @@ multi_head.slip(
     },
 )
 multi_head.slip(
+    "heads_under_another_name",
+    "You keep the number of heads under another name. Later lessons read it as `attention.heads`: `self.heads = heads`.",
+    {"self.heads = heads": "self.number = heads"}
+    | {old: old.replace("self.heads", "self.number") for old in (_SPLIT_QUERY, _SPLIT_KEY, _SPLIT_VALUE)},
+)
+multi_head.slip(
     "one_wide_head",
     "There is only one head, as wide as the model: split into `heads` of them.",
     {old: old.replace("self.heads", "1") for old in (_SPLIT_QUERY, _SPLIT_KEY, _SPLIT_VALUE)},
@@ -1300,6 +1306,24 @@ class OwnAttentionScaledByModel(nn.Module):
             mask = torch.ones_like(scores, dtype=torch.bool)
         weights = softmax(scores.masked_fill(~mask, -1e9)).masked_fill(~mask, 0.0)
         return self.output(merge_heads(weights @ value)), weights
+
+
+@multi_head.mistake(
+    "The number of heads has another name in your module. Later lessons read it: keep the given line `self.heads = heads`."
+)
+class HeadsUnderAnotherName(nn.Module):
+    def __init__(self, d_model, heads, attention=masked_attention):
+        super().__init__()
+        self.num_heads, self.attention = heads, attention
+        self.query, self.key = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+        self.value, self.output = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+
+    def forward(self, states, memory=None, mask=None):
+        source = states if memory is None else memory
+        query = split_heads(self.query(states), self.num_heads)
+        key, value = (split_heads(layer(source), self.num_heads) for layer in (self.key, self.value))
+        carried, weights = self.attention(query, key, value, mask)
+        return self.output(merge_heads(carried)), weights
 
 
 @multi_head.also_right

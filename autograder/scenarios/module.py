@@ -20,11 +20,12 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     ``inputs`` has ``build`` and ``forward`` (each with args and kwargs), ``weights`` (name → tensor), and may
     have ``record``: the name of an earlier exercise that is handed to the constructor as the keyword
     ``record["as"]`` and whose calls are written down: the shapes of its arguments, or, for those named in
-    ``record["loosely"]``, whether they were given.
+    ``record["loosely"]``, whether they were given. ``attributes`` are names that later lessons read from the
+    object.
 
     Returns:
-        ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), and, where the names and
-        shapes are those of the weights, ``result``, ``changed``, ``gradients`` of inputs and parameters,
+        ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), ``attributes``, and, where the
+        names and shapes are those of the weights, ``result``, ``changed``, ``gradients`` of inputs and parameters,
         and ``calls`` of the recorded function. Parameters are never compared by value: how they are
         initialised, and in which order, is free.
     """
@@ -38,7 +39,8 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         return {"kind": described(built)}
     parameters = dict(built.named_parameters(remove_duplicate=False))
     shapes = {name: list(parameter.shape) for name, parameter in sorted(parameters.items())}
-    seen: dict[str, Tree] = {"kind": "module", "parameters": shapes}
+    attributes = {name: described(getattr(built, name, None)) for name in inputs["attributes"]}
+    seen: dict[str, Tree] = {"kind": "module", "parameters": shapes, "attributes": attributes}
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
         return seen
     take_weights(built, inputs["weights"])
