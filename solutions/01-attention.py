@@ -257,6 +257,9 @@ check("softmax")
 
 # %% [markdown]
 # Stuck? Each run of the next cell gives one more hint.
+#
+# The cells after it use your answer. If you would rather come back later, put `from crosstalk.my_model import softmax`
+# into a new cell and run it: that gives you a stand-in. It works for every exercise.
 
 # %%
 hint("softmax")
@@ -395,7 +398,11 @@ trace("scaled_dot_product_attention")
 #    at the three rows of *a*.
 # 3. Switch √d off. The rows get sharper. Then move the slider below to 512 and compare the two tables.
 #
+# <details><summary>A still picture of it, with another word, for reading without a kernel</summary>
+#
 # ![Scores, weights and output for the letters of a word; curves with and without √d](attachment:attention_stages.png)
+#
+# </details>
 
 # %%
 from crosstalk.widgets import AttentionStages
@@ -477,7 +484,11 @@ for ax, title in zip(axes, ["entropy of a row (nats)", "gradient through the sof
 # through your function at once, as a dimension in front:
 #
 # ```text
-# (batch, length, d_model)  ──split──▶  (batch, heads, length, d_head)  ──attention, merge──▶  (batch, length, d_model)
+# (batch, length, d_model)         states
+#      │ split
+# (batch, heads, length, d_head)   each head's queries, keys and values: your attention runs on these
+#      │ merge
+# (batch, length, d_model)         the heads' outputs, side by side
 # ```
 #
 # To see where each number goes, here is a word of three letters with four features. 20 is letter 2, feature 0.
@@ -566,6 +577,7 @@ def wrong_merge(states):
     return states.reshape(batch, length, heads * d_head)
 
 
+# %%
 Predict(
     "Is `wrong_merge(wrong_split(states, 2))` equal to `states`?",
     {
@@ -584,9 +596,9 @@ print("head 0, wrong\n", wrong_split(states, 2)[0, 0])
 print("head 0, yours\n", split_heads(states, 2)[0, 0])
 
 # %% [markdown]
-# The round trip passes. But the wrong head 0 holds 10 11, then 12 13: both are letter 1. Its three rows are letter
-# 1, letter 1 again, and half of letter 2. Attention over them would compare a letter with itself, and train, and be
-# a little worse, and nobody would know why. That is why the check looks at the heads themselves.
+# The round trip passes. But the rows of the wrong head 0 are letter 1, letter 1 again, and half of letter 2. Attention
+# over them would compare a letter with itself. It would train, be a little worse, and nobody would know why. So the
+# check looks at the heads themselves.
 #
 # ## 9. On real data
 #
@@ -701,9 +713,11 @@ for head, ax in enumerate(axes):
         ax.set_yticks([])
 
 # %% [markdown]
-# Compare *cotton* with *chrome* and *knight* with *garlic*: the weights depend on the word. That is what an average
-# could not do. Beware of reading more into it than there is: weights show where a head reads, not why the model
-# answers as it does. How far they explain anything is disputed (Jain & Wallace 2019; Wiegreffe & Pinter 2019).
+# Look for a head that reads the first letter of nearly every word, and for one that reads the *h* of *chrome* and
+# *shadow* but the *c* of *cotton*. The weights depend on the word: that is what an average could not do.
+#
+# Beware of reading more into them than there is. Weights show where a head reads, not why the model answers as it does.
+# How far they explain anything is disputed (Jain & Wallace 2019; Wiegreffe & Pinter 2019).
 #
 # And the promise of section 7: does leaving out √d hurt training? One head of width 64, and four of width 16, two
 # seeds each.
@@ -716,9 +730,9 @@ for heads in [1, 4]:
 
 # %% [markdown]
 # With four narrow heads there is hardly a difference: training finds its way without √d. With one wide head it costs
-# a lot. That fits the curves of section 7: at $d_k = 16$ enough gradient is left, at 64 little. The models of this
-# course have narrow heads and would train without √d too. Large models have heads of width 64 to 128: there you
-# would not want to be without it.
+# a lot. That fits the curves of section 7: at $d_k = 16$ most of the gradient is left, at 64 much of it is gone. (Two
+# seeds and one learning rate show a direction, not a law.) The models of this course have narrow heads and would train
+# without √d too. The heads of large models are often 64 to 128 wide.
 #
 # ## 10. What you built
 #

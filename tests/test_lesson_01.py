@@ -1,5 +1,6 @@
 """Lesson 01: properties of its pieces, for the stand-ins, the solution and PyTorch alike, and its heat map."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from autograder import solutions
 from crosstalk.course import course
+from crosstalk.places import course_folder
 from crosstalk.plots import heat_map
 from crosstalk.stand_ins import lesson_01
 
@@ -152,3 +154,10 @@ def test_heat_map_writes_what_it_draws() -> None:
 def test_heat_map_says_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"2 rows and 3 columns.*\(1, 2, 3\).*index batch and heads"):
         heat_map(torch.ones(1, 2, 3), "ab", "xyz", "one batch too many")
+
+
+def test_questions_are_folded_since_their_source_holds_the_answers() -> None:
+    text = (course_folder() / "lessons" / course().lesson("01").notebook).read_text(encoding="utf-8")
+    questions = [cell for cell in json.loads(text)["cells"] if "right=" in "".join(cell["source"])]
+    assert len(questions) == 4
+    assert all(cell["metadata"].get("jupyter") == {"source_hidden": True} for cell in questions)

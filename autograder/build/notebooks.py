@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 from pathlib import Path
@@ -36,6 +37,8 @@ def staged_notebook(lesson: Lesson, stills: Path) -> NotebookNode:
                 metadata["nbgrader"] = _nbgrader(name, solution=True)
             elif name := cell.metadata.get("check"):
                 metadata["nbgrader"] = _nbgrader(f"check-{name}", grade=True, locked=True, points=points[name])
+            elif _only_asks(cell.source):  # its source holds the answer
+                metadata["jupyter"] = {"source_hidden": True}
         else:
             _attach_stills(cell, stills, lesson)
         if tags := cell.metadata.get("tags"):
@@ -44,6 +47,16 @@ def staged_notebook(lesson: Lesson, stills: Path) -> NotebookNode:
     notebook.metadata = NotebookNode({"kernelspec": _KERNEL, "language_info": {"name": "python"}})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _only_asks(source: str) -> bool:
+    """Is the cell a `Predict` question and nothing else but imports?"""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a cell with magics
+        return False
+    others = [each for each in statements if not isinstance(each, ast.Import | ast.ImportFrom)]
+    return len(others) == 1 and ast.unparse(others[0]).startswith("Predict(")
 
 
 def _nbgrader(grade_id: str, *, grade: bool = False, locked: bool = False, solution: bool = False,
