@@ -222,8 +222,12 @@ print(f"\nseven times log 0.9 = {7 * math.log(0.9):.3f}, and exp of that = {math
 # 2. *knight*, then *colonel*: on which token does the model stop believing the dictionary?
 # 3. *catalog*, pronunciation *cut short*: that is a *catalog* that ends like a *cat*. Which step costs most?
 #
+# <details><summary>A still picture of it, with another word and made-up numbers, for reading without a kernel</summary>
+#
 # ![The factorisation widget: for each token the likeliest candidates as bars,
 # and stairs going down by log P](attachment:factorisation.png)
+#
+# </details>
 
 # %%
 Factorisation(table)
@@ -281,8 +285,8 @@ Predict(
 # 3. Read the report from the top. How many cases are right: a case is one input that your function is tried on. Then
 #    **what is wrong, in words**: the check knows what people often write here, and compares your results with theirs.
 #    Where it does not recognise the mistake, it says what differs: the shape, the type, where the numbers part.
-# 4. Under the cases stand two lines to **see it again**, and your result beside the expected one. Copy the two lines
-#    into a new cell (press Esc, then B) and run them.
+# 4. Under the first wrong case stand two lines to **see it again**, and your result beside the expected one. Copy the
+#    two lines into a new cell (press Esc, then B) and run them.
 #
 # Then solve it.
 
