@@ -586,8 +586,8 @@ for name, attend in (("before", my_model.masked_attention), ("after ", attention
 
 # %% [markdown]
 # The last row may move: it is the letter that changed. The first two must stand still, and with the mask after the
-# softmax they do not. It is not much, and that is what makes it a bad mistake: training goes on, and learns to use what
-# leaks from the future. When the model has to speak for itself, there is no future to leak.
+# softmax they do not. It is not much, and that is what makes it a bad mistake: training goes on, and can learn to use
+# what leaks from the future. When the model has to speak for itself, there is no future to leak.
 #
 # ### `nan_to_num`: a clean forward, a broken backward
 #
@@ -748,8 +748,8 @@ print(f"largest difference: {(fast_output - output).abs().max():.1e}, weights: {
 # ### Play: look into the heads
 #
 # *onion* beside *correspondence*, through four heads of your multi-head attention. **The weights are random: nothing
-# has been trained.** They are made four times larger than usual, so that the heads differ enough to be seen; at their
-# usual size an untrained head attends almost evenly.
+# has been trained.** Those of queries and keys are made four times larger than usual, so that the heads differ enough
+# to be seen; at the usual size an untrained head attends almost evenly.
 #
 # Three things to notice:
 #

@@ -1178,7 +1178,7 @@ multi_head.slip(
 )
 multi_head.slip(
     "heads_under_another_name",
-    "You keep the number of heads under another name. Later lessons read it as `attention.heads`: `self.heads = heads`.",
+    "The number of heads has another name. Later lessons read it as `attention.heads`: `self.heads = heads`.",
     {"self.heads = heads": "self.number = heads"}
     | {old: old.replace("self.heads", "self.number") for old in (_SPLIT_QUERY, _SPLIT_KEY, _SPLIT_VALUE)},
 )
@@ -1306,24 +1306,6 @@ class OwnAttentionScaledByModel(nn.Module):
             mask = torch.ones_like(scores, dtype=torch.bool)
         weights = softmax(scores.masked_fill(~mask, -1e9)).masked_fill(~mask, 0.0)
         return self.output(merge_heads(weights @ value)), weights
-
-
-@multi_head.mistake(
-    "The number of heads has another name in your module. Later lessons read it: keep the given line `self.heads = heads`."
-)
-class HeadsUnderAnotherName(nn.Module):
-    def __init__(self, d_model, heads, attention=masked_attention):
-        super().__init__()
-        self.num_heads, self.attention = heads, attention
-        self.query, self.key = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
-        self.value, self.output = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
-
-    def forward(self, states, memory=None, mask=None):
-        source = states if memory is None else memory
-        query = split_heads(self.query(states), self.num_heads)
-        key, value = (split_heads(layer(source), self.num_heads) for layer in (self.key, self.value))
-        carried, weights = self.attention(query, key, value, mask)
-        return self.output(merge_heads(carried)), weights
 
 
 @multi_head.also_right
