@@ -284,6 +284,7 @@ heat_map(weights, list("choir"), list("choir"), "Each row is a query, each colum
 # $$\text{output}_i = \sum_j w_{ij}\, v_j \qquad\text{or, for all queries at once,}\qquad WV$$
 
 # %%
+weights = softmax(scores)  # (queries, keys) = (5, 5)
 by_hand = sum(weights[2, j] * x[j] for j in range(5))  # the output of query 2, o: (8,)
 at_once = weights @ x  # (5, 5) @ (5, 8) = (5, 8)
 print(by_hand[:4])
@@ -686,22 +687,22 @@ def trained(heads, attention, seed=0, steps=300):
 # %%
 _, by_average = trained(heads=1, attention=average)
 _, one_head = trained(heads=1, attention=scaled_dot_product_attention)
-model, four_heads = trained(heads=4, attention=scaled_dot_product_attention)
 
 print(f"first letter alone  {known_by_first:.1%}")
 print(f"average             {by_average:.1%}")
 print(f"attention, 1 head   {one_head:.1%}")
-print(f"attention, 4 heads  {four_heads:.1%}")
 
 # %% [markdown]
 # The average does not even know which letter comes first, and falls far below the first letter alone. One head does
-# about as well as that letter: one row of weights has to serve both the first letter and its neighbours. Four
-# heads, with the same number of weights to train, clearly beat both.
+# about as well as that letter: one row of weights has to serve both the first letter and its neighbours.
 #
-# Where do the four heads look? In each picture a row is a word, and the colour of a letter is the weight that the
-# *first* letter gives it.
+# Now four heads, with the same number of weights to train. Where do they look? In each picture a row is a word, and the
+# colour of a letter is the weight that the *first* letter gives it.
 
 # %%
+model, four_heads = trained(heads=4, attention=scaled_dot_product_attention)
+print(f"attention, 4 heads  {four_heads:.1%}")
+
 shown = ["chrome", "cellar", "cotton", "knight", "phoned", "gentle", "garlic", "shadow", "scheme", "writer"]
 with torch.no_grad():
     _, weights = model(cmudict.batch(shown))  # (10, heads, 1, 6)
@@ -713,8 +714,9 @@ for head, ax in enumerate(axes):
         ax.set_yticks([])
 
 # %% [markdown]
-# Look for a head that reads the first letter of nearly every word, and for one that reads the *h* of *chrome* and
-# *shadow* but the *c* of *cotton*. The weights depend on the word: that is what an average could not do.
+# Four heads beat both the first letter and the single head. Look for a head that reads the first letter of nearly every
+# word, and for one that reads the *h* of *chrome* and *shadow* but the *c* of *cotton*. The weights depend on the word:
+# that is what an average could not do.
 #
 # Beware of reading more into them than there is. Weights show where a head reads, not why the model answers as it does.
 # How far they explain anything is disputed (Jain & Wallace 2019; Wiegreffe & Pinter 2019).
