@@ -343,9 +343,7 @@ def make() -> None:
     say("1 of 3: PyTorch")
     install_torch()
     say("2 of 3: the other packages")
-    pip_install(
-        "--progress-bar", "raw", "--only-binary", ":all:", "--require-hashes", "--requirement", OTHER_LOCK
-    )
+    pip_install("--progress-bar", "raw", "--only-binary", ":all:", "--require-hashes", "--requirement", OTHER_LOCK)
     say("3 of 3: the course itself")
     install_package()
     write_stamp()
@@ -409,9 +407,7 @@ def main(arguments: List[str]) -> int:
     except Trouble as trouble:
         return fail(str(trouble))
     except KeyboardInterrupt:
-        return fail(
-            "Stopped before the environment was ready. Nothing is lost: run the same command again.", 130
-        )
+        return fail("Stopped before the environment was ready. Nothing is lost: run the same command again.", 130)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return fail(disk_full())

@@ -125,8 +125,14 @@ def call(*args: Any, **kwargs: Any) -> dict[str, Tree]:
     return {"args": list(args), "kwargs": kwargs}
 
 
-def build(*args: Any, weights: Mapping[str, torch.Tensor], forward: dict[str, Tree],
-          record: Mapping[str, Any] | None = None, attributes: Sequence[str] = (), **kwargs: Any) -> dict[str, Tree]:  # fmt: skip
+def build(
+    *args: Any,
+    weights: Mapping[str, torch.Tensor],
+    forward: dict[str, Tree],
+    record: Mapping[str, Any] | None = None,
+    attributes: Sequence[str] = (),
+    **kwargs: Any,
+) -> dict[str, Tree]:
     """Inputs of the scenario ``module``: constructor arguments, weights by name, the call, what to look at."""
     made: dict[str, Tree] = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items()))}
     made |= {"forward": forward, "attributes": list(attributes)}

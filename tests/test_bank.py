@@ -37,15 +37,9 @@ def test_banks_are_large_enough(results: list[BankResult]) -> None:
 
 
 def test_prints_the_kill_table(results: list[BankResult], kill_table: list[str]) -> None:
-    kill_table.append(
-        f"{'exercise':<32}{'mistakes':>9}{'caught':>8}{'named':>7}{'right variants':>16}{'accepted':>10}"
-    )
+    kill_table.append(f"{'exercise':<32}{'mistakes':>9}{'caught':>8}{'named':>7}{'right variants':>16}{'accepted':>10}")
     for r in results:
-        kill_table.append(
-            f"{r.exercise:<32}{r.mistakes:>9}{r.caught:>8}{r.named:>7}{r.right:>16}{r.accepted:>10}"
-        )
-    sums = [
-        sum(getattr(r, key) for r in results) for key in ("mistakes", "caught", "named", "right", "accepted")
-    ]
+        kill_table.append(f"{r.exercise:<32}{r.mistakes:>9}{r.caught:>8}{r.named:>7}{r.right:>16}{r.accepted:>10}")
+    sums = [sum(getattr(r, key) for r in results) for key in ("mistakes", "caught", "named", "right", "accepted")]
     kill_table.append(f"{'all':<32}{sums[0]:>9}{sums[1]:>8}{sums[2]:>7}{sums[3]:>16}{sums[4]:>10}")
     assert sums[0] > 0

@@ -42,9 +42,7 @@ ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (fr
 ERROR: No matching distribution found for torch==2.13.0
 """
 FULL = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
-FULL_ON_WINDOWS = FULL.replace(
-    "[Errno 28] No space left on device", "[WinError 112] There is not enough space"
-)
+FULL_ON_WINDOWS = FULL.replace("[Errno 28] No space left on device", "[WinError 112] There is not enough space")
 OTHER_HASH = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.\n"
 
 
@@ -56,9 +54,7 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     (tmp_path / "torch.lock").write_text("torch==2.13.0\n")
-    (tmp_path / "other.lock").write_text(
-        "pip==26.3 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\nzlib==1\n"
-    )
+    (tmp_path / "other.lock").write_text("pip==26.3 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\nzlib==1\n")
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     for name, path in {
         "HERE": "",
@@ -142,9 +138,7 @@ def test_the_pythons_that_torch_has_wheels_for_are_taken(course: ModuleType, min
 
 def test_pyproject_names_the_same_pythons(course: ModuleType) -> None:
     (oldest, newest) = (course.OLDEST, course.NEWEST)
-    assert PROJECT["project"]["requires-python"] == (
-        f">={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}"
-    )
+    assert PROJECT["project"]["requires-python"] == (f">={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}")
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
@@ -165,9 +159,7 @@ def test_no_venv_module(
     cure: str,
 ) -> None:
     there = importlib.util.find_spec
-    monkeypatch.setattr(
-        course.importlib.util, "find_spec", lambda name: None if name == missing else there(name)
-    )
+    monkeypatch.setattr(course.importlib.util, "find_spec", lambda name: None if name == missing else there(name))
     on_disk = os.path.exists
     monkeypatch.setattr(
         course.os.path, "exists", lambda path: debian if path == "/etc/debian_version" else on_disk(path)
@@ -215,9 +207,7 @@ def test_a_command_that_works_raises_nothing(course: ModuleType) -> None:
     course.run([sys.executable, "-c", "print('No space left on device, says a file name')"])
 
 
-def test_pips_progress_is_one_line_on_a_terminal(
-    course: ModuleType, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
+def test_pips_progress_is_one_line_on_a_terminal(course: ModuleType, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     screen = course.Screen()
     lines = [b"Progress 0 of 190000000\n", b"Progress 95000000 of 190000000\n", b"Installing\n"]
     for line in lines:
@@ -271,9 +261,7 @@ def test_help_makes_nothing(
 # ---------------------------------------------------------------- making it, once
 
 
-def test_all_is_made_the_first_time_and_nothing_the_second(
-    course: ModuleType, commands: list[list[str]]
-) -> None:
+def test_all_is_made_the_first_time_and_nothing_the_second(course: ModuleType, commands: list[list[str]]) -> None:
     course.ensure()
     assert installed(commands) == [".venv", "pip.lock", "torch.lock", "other.lock", Path(course.HERE).name]
     commands.clear()
@@ -356,9 +344,7 @@ def stamp_broken(course: ModuleType) -> None:
     Path(course.STAMP).write_bytes(b"\xff\xfe")
 
 
-@pytest.mark.parametrize(
-    "change", [other_torch, other_packages, other_recipe, python_gone, stamp_gone, stamp_broken]
-)
+@pytest.mark.parametrize("change", [other_torch, other_packages, other_recipe, python_gone, stamp_gone, stamp_broken])
 def test_what_makes_it_anew(
     course: ModuleType, commands: list[list[str]], change: Callable[[ModuleType], None]
 ) -> None:
@@ -421,16 +407,12 @@ def test_its_own_python_does_not_remove_itself(
         ({"install": [{"metadata": {"name": "torch"}}], "environment": {}}, False),
     ],
 )
-def test_the_cuda_build_is_known_by_what_it_asks_for(
-    course: ModuleType, reported: dict[str, Any], cuda: bool
-) -> None:
+def test_the_cuda_build_is_known_by_what_it_asks_for(course: ModuleType, reported: dict[str, Any], cuda: bool) -> None:
     assert course.needs_cuda(reported) is cuda
 
 
 @pytest.fixture
-def indexes(
-    course: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[list[str]], str | None]]:
+def indexes(course: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[str]], str | None]]:
     """Installs torch where pip's own sources offer one with these requirements; the main index it used."""
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.delenv("CROSSTALK_TORCH_INDEX", raising=False)

@@ -118,9 +118,7 @@ def test_where_browsers_are_on_macos_and_windows() -> None:
     mac = candidates("darwin", {"HOME": "/Users/ada"})
     assert "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" in mac
     assert "/Users/ada/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge" in mac
-    windows = candidates(
-        "win32", {"ProgramFiles": r"C:\Program Files", "LocalAppData": r"C:\Users\ada\Local"}
-    )
+    windows = candidates("win32", {"ProgramFiles": r"C:\Program Files", "LocalAppData": r"C:\Users\ada\Local"})
     assert r"C:\Program Files\Microsoft\Edge\Application\msedge.exe" in windows
     assert r"C:\Users\ada\Local\Google\Chrome\Application\chrome.exe" in windows
     assert "google-chrome" in candidates("linux", {})

@@ -156,8 +156,7 @@ def _leak_of_letters(train: set[str], test: list[str]) -> int:
     shorter = {less for word in train for less in dropped(word)}
     changed = {gap for word in train for gap in gapped(word)}
     return sum(
-        word in shorter or not train.isdisjoint(dropped(word)) or not changed.isdisjoint(gapped(word))
-        for word in test
+        word in shorter or not train.isdisjoint(dropped(word)) or not changed.isdisjoint(gapped(word)) for word in test
     )
 
 
