@@ -1,4 +1,4 @@
-"""What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case."""
+"""What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case, gradients."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autograder.cases import case
+    from autograder.cases import case, gradients
     from autograder.notebook import check, hint
     from autograder.tracing import trace
 
-__all__ = ["case", "check", "hint", "trace"]
+__all__ = ["case", "check", "gradients", "hint", "trace"]
 
 # Loaded at first use: the command line reads this package too, and must not wait for torch.
-_HOMES = {"case": "cases", "check": "notebook", "hint": "notebook", "trace": "tracing"}
+_HOMES = {"case": "cases", "gradients": "cases", "check": "notebook", "hint": "notebook", "trace": "tracing"}
 
 
 def __getattr__(name: str) -> Any:

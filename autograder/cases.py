@@ -9,6 +9,7 @@ import torch
 
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
+from autograder.scenarios.call import gradients as try_gradients
 from autograder.scenarios.module import take_weights
 from crosstalk.course import course
 
@@ -38,6 +39,15 @@ def case(name: str, title: str) -> Any:
     if cases[title].scenario != "module":
         return Arguments(tuple(inputs["args"]), inputs["kwargs"])
     return _builder(inputs), Arguments(tuple(inputs["forward"]["args"]), inputs["forward"]["kwargs"])
+
+
+def gradients(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[torch.Tensor | None]:
+    """The gradients that the check looks at: at each floating-point argument, from a weighted sum of the results.
+
+    None where nothing reached an argument. Your tensors stay as they are.
+    """
+    inputs = decode(encode({"args": list(args), "kwargs": kwargs}))
+    return try_gradients(function, inputs, {})["gradients"]
 
 
 def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:

@@ -76,7 +76,8 @@ class Exercise:
         self.hints: list[str] = []
         stand_in = my_model.stand_in(name)
         self.kind = "class" if inspect.isclass(stand_in) else "function"
-        self.parameters = list(inspect.signature(stand_in).parameters)
+        called = stand_in.forward if self.kind == "class" else stand_in
+        self.parameters = [name for name in inspect.signature(called).parameters if name != "self"]
         self.signature = _plain_signature(stand_in)
 
     def case(self, title: str, scenario: str = "call") -> Callable:

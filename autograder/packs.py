@@ -36,7 +36,7 @@ class Case:
     scenario: str
     inputs: Tree
     expected: Tree
-    names: list[str]  # of the positional arguments, for the reproduction
+    names: list[str]  # of the arguments of the call (of a class: of its forward)
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,21 @@ def reproduction(pack: ExercisePack, case: Case) -> str:
     names = case.names[: len(arguments)]
     given = [_literal(value) for value in arguments]
     named = {key: _literal(value) for key, value in options.items()}
-    call = f"{pack.name}({', '.join([*names, *(f'{key}={value}' for key, value in named.items())])})"
     literal = "; ".join(f"{name} = {value}" for name, value in zip(names, given, strict=True))
-    if None not in (*given, *named.values()) and len(literal) <= MAX_LITERAL:
-        return f"{literal}\n{call}"
+    fetched = f'case("{pack.name}", "{case.title}")'
+    tools, passed = [], [*names, *(f"{key}={value}" for key, value in named.items())]
     if None in named.values():
-        made = f'from autograder import case; inputs = case("{pack.name}", "{case.title}")'
-        return f"{made}\n{pack.name}(*inputs.args, **inputs.kwargs)"
-    left = ", ".join(names) + ("," if len(names) == 1 else "")
-    return f'from autograder import case; {left} = case("{pack.name}", "{case.title}").args\n{call}'
+        tools, made, passed = ["case"], f"inputs = {fetched}", ["*inputs.args", "**inputs.kwargs"]
+    elif None in given or len(literal) > MAX_LITERAL:
+        tools, made = ["case"], f"{', '.join(names)}{',' if len(names) == 1 else ''} = {fetched}.args"
+    else:
+        made = literal or "import torch"
+    if case.scenario == "gradients":
+        tools.append("gradients")
+        call = f"gradients({', '.join([pack.name, *passed])})"
+    else:
+        call = f"{pack.name}({', '.join(passed)})"
+    return f"from autograder import {', '.join(tools)}; {made}\n{call}" if tools else f"{made}\n{call}"
 
 
 def _literal(value: Tree) -> str | None:

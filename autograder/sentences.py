@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from autograder.compare import Difference, difference
 from autograder.messages import Tree
 from autograder.packs import Case, ExercisePack
+from autograder.scenarios.call import tensors_of
 
 
 def not_run(name: str) -> str:
@@ -126,29 +127,46 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
     if places := [place for place in got.get("changed", []) if place not in expected.get("changed", [])]:
         names = ", ".join(f"`{_argument(case, place)}`" for place in places)
         return Difference(f"The result is right, but the call changed its input {names} in place: work on a copy.")
-    if "gradients" in expected:
-        for index, (e, g) in enumerate(zip(expected["gradients"], got.get("gradients", []), strict=False)):
-            what = f"The gradient at input {index + 1}"
-            if e is not None and g is None:
-                return Difference(
-                    f"{what} is missing: something on the way (`.detach()`, `.item()`, `.data`, a new tensor) cut it."
-                )
-            if found := difference(e, g, what):
-                return Difference(
-                    f"The result is right, its gradient is not. {found.sentence}",
-                    found.got,
-                    found.expected,
-                    found.shown,
-                )
+    for name, e, g in zip(
+        _leaves(case, expected), expected.get("gradients", []), got.get("gradients", []), strict=False
+    ):
+        what = f"The gradient at `{name}`"
+        if e is not None and g is None:
+            cutters = "`.detach()`, `.item()`, `.data`, a new tensor"
+            return Difference(f"{what} is missing: something on the way ({cutters}) cut it.")
+        if found := difference(e, g, what):
+            sentence = f"The result is right, its gradient is not. {found.sentence}"
+            return Difference(sentence, found.got, found.expected, found.shown)
     if expected.get("calls") != got.get("calls"):
-        return Difference(f"The inner function was called {len(got.get('calls', []))} times with {got.get('calls')}, "
-                          f"expected {len(expected['calls'])} with {expected['calls']}.")  # fmt: skip
+        return Difference(_calls(case.inputs["record"]["as"], expected["calls"], got["calls"]))
     return Difference("The result is right, but not what goes with it.")
+
+
+def _calls(name: str, expected: list[Tree], got: list[Tree]) -> str:
+    if len(got) != len(expected):
+        return (
+            f"`{name}` was called {len(got)} times, expected {len(expected)}: call `self.{name}` once in each forward."
+        )
+    for mine, asked in zip(got, expected, strict=True):
+        for key, value in asked.items():
+            if mine.get(key) != value:
+                shapes = [f"of shape {tuple(v)}" if isinstance(v, list) else f"{v}" for v in (mine.get(key), value)]
+                return f"`{name}` was called with a `{key}` {shapes[0]}, expected {shapes[1]}."
+    return f"`{name}` was called otherwise than expected."
+
+
+def _leaves(case: Case, expected: Tree) -> list[str]:
+    """The names of what gradients are taken at: floating-point inputs, then a module's parameters."""
+    given = case.inputs.get("forward", case.inputs)
+    floats = [place for place, tensor in tensors_of(given) if tensor.is_floating_point()]
+    return [*(_argument(case, place) for place in floats), *sorted(expected.get("parameters", {}))]
 
 
 def _argument(case: Case, place: str) -> str:
     kind, _, rest = place.partition(".")
-    return case.names[int(rest)] if kind == "args" and rest.isdigit() and int(rest) < len(case.names) else rest or place
+    if kind == "args" and rest.isdigit() and int(rest) < len(case.names):
+        return case.names[int(rest)]
+    return rest or place
 
 
 def notes(end: Tree) -> list[str]:

@@ -39,7 +39,8 @@ class Trace:
             f'<td style="text-align:left">{html.escape(made)}</td></tr>'
             for number, source, made in self.steps
         )
-        head = "<tr><th>line</th><th>source</th><th>what it made</th></tr>"
+        left = '<th style="text-align:left">'
+        head = f"<tr><th>line</th>{left}source</th>{left}what it made</th></tr>"
         return f"<p>{html.escape(self.title)}</p><table>{head}{rows}</table><p>{html.escape(self.end)}</p>"
 
 

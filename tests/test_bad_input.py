@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from autograder.judging import judge_source
-from autograder.verdict import Verdict
 from crosstalk.course import Course, ExerciseEntry, Lesson
 
 RIGHT = """
@@ -26,11 +25,6 @@ def softmax(scores, dim=-1):
 def body(lines: str, signature: str = "scores, dim=-1") -> str:
     indented = "\n".join("    " + line for line in lines.strip().splitlines())
     return f"def softmax({signature}):\n{indented}\n"
-
-
-def sentence_of(verdict: Verdict) -> str:
-    wrong = next((case.sentence for case in verdict.cases if not case.right), "")
-    return verdict.problem or verdict.named or wrong
 
 
 PROBLEMS = {
@@ -90,9 +84,10 @@ PROBLEMS = {
 def test_has_its_sentence(kind: str) -> None:
     source, expected = PROBLEMS[kind]
     verdict = judge_source("softmax", source)
-    assert expected in sentence_of(verdict)
+    sentences = [verdict.problem, verdict.named, *(case.sentence for case in verdict.cases)]
+    assert any(expected in sentence for sentence in sentences), sentences
     assert verdict.points < verdict.max_points
-    assert "\n" not in sentence_of(verdict)
+    assert not any("\n" in sentence for sentence in sentences)
 
 
 def test_right_answer_passes() -> None:
@@ -111,7 +106,8 @@ def test_a_million_lines_cost_nothing_and_are_cut() -> None:
     source = RIGHT.replace("    return", "    print('line\\n' * 200_000)\n    return")
     verdict = judge_source("softmax", source)
     assert verdict.passed
-    assert "Of 1,200,006 lines (6,000,006 bytes) the first 20 are shown." in verdict.notes[0]
+    lines = 200_001 * len(verdict.cases)
+    assert f"Of {lines:,} lines" in verdict.notes[0] and "the first 20 are shown." in verdict.notes[0]
     assert len(verdict.notes[0]) < 1000
 
 
@@ -197,4 +193,68 @@ def test_two_results(kind: str) -> None:
         "def scaled_dot_product_attention(query, key, value):\n"
         "    scores = query @ key.mT / math.sqrt(query.size(-1))\n    weights = softmax(scores)\n    " + end + "\n"
     )
-    assert expected in sentence_of(judge_source("scaled_dot_product_attention", source))
+    verdict = judge_source("scaled_dot_product_attention", source)
+    assert any(expected in sentence for sentence in (verdict.named, *(case.sentence for case in verdict.cases)))
+
+
+ATTENTION = """
+class MultiHeadAttention(nn.Module):
+    def __init__(self, d_model, heads, attention=masked_attention):
+        super().__init__()
+        self.heads, self.attention = heads, attention
+        self.query, self.key = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+        self.value, self.output = nn.Linear(d_model, d_model), nn.Linear(d_model, d_model)
+
+    def forward(self, states, memory=None, mask=None):
+        source = states if memory is None else memory
+        query = split_heads(self.query(states), self.heads)
+        key, value = split_heads(self.key(source), self.heads), split_heads(self.value(source), self.heads)
+        output, weights = self.attention(query, key, value, mask)
+        return self.output(merge_heads(output)), weights
+"""
+CLASSES = {
+    "right": ({}, ""),
+    "a function": (
+        None,
+        "`MultiHeadAttention` is a function, asked is a class: `class MultiHeadAttention(nn.Module):`",
+    ),
+    "no module": ({"(nn.Module)": "", "super().__init__()": "pass"}, "The object is no `nn.Module`"),
+    "no super": (
+        {"        super().__init__()\n": ""},
+        "raised AttributeError: cannot assign module before Module.__init__() call",
+    ),
+    "too few arguments": (
+        {"d_model, heads, attention=masked_attention": "d_model"},
+        "must take `(d_model, heads, attention=masked_attention)`",
+    ),
+    "forward too narrow": (
+        {", memory=None, mask=None": "", "states if memory is None else memory": "states", "value, mask": "value"},
+        "`forward` cannot be called as it should be",
+    ),
+    "another shape": (
+        {"nn.Linear(d_model, d_model)\n\n": "nn.Linear(d_model, 3)\n\n"},
+        "The parameter `output.bias` has shape (3,), expected (4,).",
+    ),
+    "a detached input": (
+        {"self.query(states)": "self.query(states.detach())", "states if": "states.detach() if"},
+        "The gradient at `states` is missing",
+    ),
+    "input changed": (
+        {
+            "        return self.output": "        if mask is not None:\n            mask.fill_(True)\n        return self.output"
+        },
+        "changed its input `mask` in place",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_classes(kind: str) -> None:
+    edits, expected = CLASSES[kind]
+    source = ATTENTION if edits is not None else "def MultiHeadAttention(d_model, heads):\n    return None\n"
+    for old, new in (edits or {}).items():
+        source = source.replace(old, new)
+    verdict = judge_source("MultiHeadAttention", source)
+    sentences = [verdict.problem, *(case.sentence for case in verdict.cases)]
+    assert any(expected in sentence for sentence in sentences)
+    assert verdict.passed == (kind == "right")

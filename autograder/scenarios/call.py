@@ -49,11 +49,28 @@ def gradients(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         ``result``, and ``gradients``: for each argument, None where nothing reached it.
     """
     accepts(answer, "", inputs["args"], inputs["kwargs"])
-    leaves = [tensor.requires_grad_() for _, tensor in tensors_of(inputs) if tensor.is_floating_point()]
-    # A leaf may not be changed in place, which is no fault of the answer: hand over what follows from it.
-    result = answer(*map(_behind, inputs["args"]), **{k: _behind(v) for k, v in inputs["kwargs"].items()})
+    passed, leaves = with_leaves(inputs)
+    result = answer(*passed["args"], **passed["kwargs"])
     found = backward(result, leaves)
     return {"result": described(result), "gradients": found}
+
+
+def with_leaves(inputs: dict) -> tuple[dict[str, Any], list[torch.Tensor]]:
+    """The arguments to pass, and the leaves behind them at which gradients are taken.
+
+    What is passed is a copy that follows from the leaf: a leaf itself may not be changed in place, and an answer
+    that does so should be told that, not fail by it.
+    """
+    leaves: list[torch.Tensor] = []
+
+    def behind(value: Any) -> Any:
+        if not (isinstance(value, torch.Tensor) and value.is_floating_point()):
+            return value
+        leaves.append(value.requires_grad_())
+        return value.clone()
+
+    args = [behind(value) for value in inputs["args"]]
+    return {"args": args, "kwargs": {key: behind(value) for key, value in inputs["kwargs"].items()}}, leaves
 
 
 def backward(result: Any, leaves: list[torch.Tensor]) -> list[torch.Tensor | None]:
@@ -94,9 +111,3 @@ def _same(tensor: torch.Tensor, old: torch.Tensor) -> bool:
     if tensor.shape != old.shape or tensor.dtype != old.dtype:
         return False
     return bool(torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(old)))
-
-
-def _behind(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.requires_grad:
-        return value.view_as(value)
-    return value

@@ -11,7 +11,7 @@ from torch import nn
 
 from autograder.messages import Tree
 from autograder.observe import described
-from autograder.scenarios.call import accepts, backward, changed, tensors_of
+from autograder.scenarios.call import accepts, backward, changed, tensors_of, with_leaves
 
 
 def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -48,12 +48,12 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     forward = inputs["forward"]
     accepts(built.forward, "forward", forward["args"], forward["kwargs"])
     before = [tensor.clone() for _, tensor in tensors_of(forward)]
-    leaves = [tensor.requires_grad_() for _, tensor in tensors_of(forward) if tensor.is_floating_point()]
+    passed, leaves = with_leaves(forward)
     leaves += [parameter for _, parameter in sorted(built.named_parameters())]
-    result = built(*forward["args"], **forward["kwargs"])
+    result = built(*passed["args"], **passed["kwargs"])
     return seen | {
         "result": described(result),
-        "changed": changed(forward, before),
+        "changed": changed(passed, before),
         "gradients": backward(result, leaves),
         "calls": calls,
     }
