@@ -47,6 +47,10 @@ def server(kind: str, work: Path) -> Iterator[str]:
         command.append("--allow-root")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "NBGRADER_"))}
     environment |= {"CROSSTALK_WORK": str(work), "CROSSTALK_COURSE": str(course_folder())}
+    # A theme chosen in a test must not become the developer's own.
+    environment |= {
+        f"JUPYTERLAB_{what}_DIR": str(work / ".jupyter" / what.lower()) for what in ("SETTINGS", "WORKSPACES")
+    }
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, cwd=work, env=environment, stdout=said, stderr=subprocess.STDOUT)
         try:
