@@ -46,6 +46,7 @@ c.CourseDirectory.root = str(HERE)
 c.CourseDirectory.course_id = "crosstalk"
 c.ClearSolutions.code_stub = {{"python": "{stub}"}}
 c.Execute.timeout = {seconds}  # of one cell; a check stops an answer by itself before that
+c.AssignLatePenalties.plugin_class = "autograder.late.LatePolicy"  # what course.toml says under [late]
 
 # nbgrader calls its tools by name, also where the environment is not activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -207,6 +207,10 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Class:
             for name, earned in student(notebook).items()
         }
         hand_in(folder, student.__name__, nbformat.writes(notebook))
+    with Gradebook(f"sqlite:///{folder / 'gradebook.db'}") as book:
+        book.update_or_create_assignment(LESSON.id, duedate="2026-11-01 12:00:00 UTC")
+    timestamp = folder / "submitted" / half_right.__name__ / LESSON.id / "timestamp.txt"
+    timestamp.write_text("2026-11-02 18:00:00 UTC\n")  # late by a day and a quarter
     hand_in(folder, BROKEN, released.read_text(encoding="utf-8")[:5_000])
     nbgrader("autograde", LESSON.id)
     nbgrader("generate_feedback", LESSON.id)
@@ -268,11 +272,21 @@ def test_a_broken_notebook_costs_only_itself(graded: Class) -> None:
     assert done == set(graded.expected)
 
 
+def test_who_is_late_loses_what_course_toml_says(graded: Class) -> None:
+    earned = sum(graded.expected["half_right"].values())
+    with gradebook(graded) as book:
+        late = book.find_submission_notebook(LESSON.name, LESSON.id, "half_right").late_submission_penalty
+        in_time = book.find_submission_notebook(LESSON.name, LESSON.id, "right").late_submission_penalty
+    assert late == pytest.approx(0.2 * earned)
+    assert in_time is None
+
+
 def test_export_has_the_sums(graded: Class) -> None:
     assert graded.commands["export"].returncode == 0, graded.commands["export"].stderr
     with (graded.folder / "grades.csv").open(encoding="utf-8") as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
     sums = {student: pytest.approx(sum(points.values())) for student, points in graded.expected.items()}
+    sums["half_right"] = pytest.approx(0.8 * sum(graded.expected["half_right"].values()))  # handed in late
     assert {student: float(rows[student]["score"]) for student in sums} == sums
     assert {float(row["max_score"]) for row in rows.values()} == {LESSON.points}
 
