@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import html as escaping
 import re
+from typing import TYPE_CHECKING
 
 import torch
 
 from autograder.messages import Tree
-from autograder.verdict import CaseResult, Verdict
+
+if TYPE_CHECKING:
+    from autograder.verdict import CaseResult, Verdict
 
 MAX_SHOWN = 64  # numbers of one tensor
 
