@@ -7,7 +7,7 @@ stand-in of `crosstalk.stand_ins`; the solution that students may see stands in 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -157,8 +157,11 @@ def exercises_of(lesson: Lesson) -> dict[str, Exercise]:
     """The exercises of a lesson by name, in the order of course.toml.
 
     Raises:
-        ExerciseError: file and course.toml do not name the same exercises.
+        ExerciseError: file and course.toml do not name the same exercises, or there is no file, as in the
+            bundle that students of a class get.
     """
+    if importlib.util.find_spec("autograder.exercises") is None:
+        raise ExerciseError("This copy of the course carries no answers, so nothing can be built from it.")
     module = importlib.import_module(f"autograder.exercises.{lesson.id.replace('-', '_')}")
     found = {value.name: value for value in vars(module).values() if isinstance(value, Exercise)}
     named = [entry.name for entry in lesson.exercises]
