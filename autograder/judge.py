@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from autograder import sentences
-from autograder.compare import Difference, difference, same
+from autograder.compare import Difference, difference, kind_of, same
 from autograder.messages import MessageError, Tree, decode
 from autograder.packs import Case, ExercisePack, Mistake
 from autograder.reproduce import reproduction
@@ -59,12 +59,32 @@ def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: f
 
 
 def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | None:
-    """The misconception that gives the same observations on all cases, if there is one."""
+    """The misconception that gives the same observations on all cases, if there is one.
+
+    Else the one that gives the same wherever the answer gave a result to compare, at least twice a wrong one:
+    what else raises, or is no tensor at all, is another way to write the same mistake (``view`` fails where
+    ``reshape`` does not). It is named only if no other sentence fits as well.
+    """
+    right = [case.expected for pack in packs for case in pack.cases]
+    fitting: list[Mistake] = []
     for index, mistake in enumerate(packs[0].mistakes):
-        expected = [seen for pack in packs for seen in pack.mistakes[index].observations]
-        if all(map(same_observation, expected, observed)):
+        known = [seen for pack in packs for seen in pack.mistakes[index].observations]
+        alike = list(map(same_observation, known, observed))
+        if all(alike):
             return mistake
-    return None
+        if all(a or _tells_nothing(e, o) for a, e, o in zip(alike, right, observed, strict=True)):
+            telling = [a and not same_observation(e, o) for a, e, o in zip(alike, right, observed, strict=True)]
+            if sum(telling) >= 2 and any("value" in known[at] for at, tells in enumerate(telling) if tells):
+                fitting.append(mistake)
+    return fitting[0] if len({mistake.sentence for mistake in fitting}) == 1 else None
+
+
+def _tells_nothing(expected: Tree, observation: Tree) -> bool:
+    """Did this case raise, or give another kind of thing than a result?"""
+    if not isinstance(observation, dict) or "value" not in observation:
+        return True
+    wanted, got = expected["value"].get("result"), observation["value"].get("result")
+    return kind_of(wanted) != kind_of(got)
 
 
 def same_observation(expected: Tree, got: Tree) -> bool:

@@ -171,7 +171,7 @@ print("row sums:", probabilities.sum(dim=1))
 # Nothing is approximated here. It is the chain rule of probability: to say *R EH D*, say R, *and then* EH, *and then*
 # D, *and then* stop.
 #
-# Before you go on, a question. There are two or three in each lesson. A wrong guess costs nothing, and each choice
+# Before you go on, a question. There are a few in each lesson. A wrong guess costs nothing, and each choice
 # tells you why it is right or wrong.
 
 # %%
@@ -219,7 +219,8 @@ print(f"\nseven times log 0.9 = {7 * math.log(0.9):.3f}, and exp of that = {math
 #
 # 1. *read*: step through both pronunciations (arrow keys or space bar). Where is the deep step? Then look at the
 #    wrong one, *as in ride*.
-# 2. *knight*, then *colonel*: on which token does the model stop believing the dictionary?
+# 2. *knight*: does the model know the silent *k*? Then *colonel*: on which token does it stop believing the
+#    dictionary?
 # 3. *catalog*, pronunciation *cut short*: that is a *catalog* that ends like a *cat*. Which step costs most?
 #
 # <details><summary>A still picture of it, with another word and made-up numbers, for reading without a kernel</summary>
@@ -270,7 +271,8 @@ Predict(
 #
 # - `log_probs` (target, vocabulary): row t holds $\log P(\cdot \mid y_{<t}, x)$ for each token of the vocabulary.
 # - `target` (target,): the ids of the tokens $y_t$, the end token included.
-# - Returns one number, a tensor of shape `()`: from each row the entry that belongs to the target token, all added up.
+# - Returns one number, a tensor of shape `()` and of the type of `log_probs`: from each row the entry that belongs to
+#   the target token, all added up. A gradient must be able to flow through it, so no `.item()`.
 #
 # ```python
 # log_probs = torch.log(torch.tensor([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]]))
@@ -439,7 +441,8 @@ for name, some in [("up to 6 tokens", lengths <= 6), ("7 or more", lengths > 6)]
     print(f"{name:>15}: {int(some.sum()):3} words, mean log P {scores[some].mean():6.2f}, per token {per_token:6.2f}")
 
 # %% [markdown]
-# Longer words get lower scores on the whole, since they have more factors. But within one length the differences are
+# Longer words get lower scores on the whole: they have more factors, and here each factor is also a little lower, as
+# the last column says. But within one length the differences are
 # far larger. Where do they come from? Take one of the four that have their name in the picture:
 
 # %%

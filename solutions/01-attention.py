@@ -274,7 +274,8 @@ print("columns sum to", weights.sum(dim=-2))
 heat_map(weights, list("choir"), list("choir"), "Each row is a query, each column a key")
 # %% [markdown]
 # Read it by rows. The row of *o* says how *o* spreads its attention: most on itself and on the other vowel, *i*. The
-# rows sum to one; the columns need not. A column can be popular.
+# rows sum to one; the columns need not, a column can be popular. (Here they nearly do, since the same vectors ask and
+# answer, and so the scores are symmetric.)
 #
 # ## 5. What is carried: the values
 #
@@ -304,7 +305,8 @@ print(at_once[2, :4])
 # | weights | softmax of the scores, along the keys | (…, queries, keys) |
 # | output | weights times values | (…, queries, $d_v$) |
 #
-# The dots stand for any dimensions in front, such as batch and heads. `@` leaves them alone.
+# The dots stand for any dimensions in front, such as batch and heads. `@` leaves them alone. `X.transpose(-2, -1)`
+# swaps only the last two; `X.T` would swap all.
 #
 # ## 6. Why √d?
 #
@@ -318,8 +320,9 @@ for d in [4, 16, 64, 256]:
     print(f"d = {d:3}   spread of q · k: {(q * k).sum(dim=-1).std():5.2f}   √d = {math.sqrt(d):5.2f}")
 
 # %% [markdown]
-# A dot product adds up $d$ random terms. Variances add, so its variance is $d$ and its standard deviation $\sqrt d$.
-# Wide vectors give large scores, only because they are wide. What do large scores do to a softmax?
+# A dot product adds up $d$ independent terms, each of variance 1. Variances add, so its variance is $d$ and its
+# standard deviation $\sqrt d$. Wide vectors give large scores, only because they are wide. What do large scores do to
+# a softmax?
 
 # %%
 Predict(
@@ -329,7 +332,7 @@ Predict(
         "Nothing: it is normalised": "Adding a number cancels, multiplying does not: the *differences* between scores "
         "double too, and the differences are what counts.",
         "It becomes sharper": "Right: the differences double, so the ratio of two weights is squared. The largest "
-        "takes nearly all.",
+        "takes more, the small ones next to nothing.",
     },
     right="It becomes sharper",
 )
@@ -340,7 +343,7 @@ for factor in [1, 2, 4]:
 print("scores + 5:", softmax(scores[2] + 5))
 
 # %% [markdown]
-# So without care, a wide model starts with weights that are nearly all 0 or 1, for no reason but its width. Dividing
+# So without care, a wide head starts with weights that are nearly all 0 or 1, for no reason but its width. Dividing
 # the scores by $\sqrt{d_k}$ brings their spread back to 1, whatever the width:
 #
 # $$\text{Attention}(Q, K, V) = \text{softmax}\!\left(\frac{QK^\top}{\sqrt{d_k}}\right) V$$
@@ -438,7 +441,8 @@ print(f"weight that others give to vowels: {to_vowels[~is_vowel].mean():.0%}")
 # - The **entropy** of a row, $-\sum_j w_j \ln w_j$: 0 if one key has all the weight, $\ln 16 = 2.77$ if 16 keys share
 #   it equally.
 # - The **gradient**: how much a row of weights moves when its scores move. For the softmax that is the matrix
-#   $\text{diag}(w) - w w^\top$, and we take its norm. Where it is 0, queries and keys cannot learn.
+#   $\text{diag}(w) - w w^\top$, and we take its norm. Where it is exactly 0, queries and
+#   keys cannot learn.
 #
 # To switch off the division in your function we multiply the queries by √d first. That undoes it.
 
@@ -469,7 +473,8 @@ for ax, title in zip(axes, ["entropy of a row (nats)", "gradient through the sof
     ax.legend()
 # %% [markdown]
 # Divided, nothing depends on the width. Not divided, a wide head points at one key before it has learnt anything,
-# and little gradient is left to change its mind.
+# and its weights hardly react when the scores change a little. (This is the gradient through the softmax alone.
+# Vaswani et al. write that they *suspect* it to be what hurts.)
 #
 # Does it then train worse? That depends on how wide one head is. Remember the question: we answer it in section 9, by
 # training.
@@ -480,7 +485,7 @@ for ax, title in zip(axes, ["entropy of a row (nats)", "gradient through the sof
 # itself a *c*, and which letter follows. One row that looks at both mixes them into one sum. So we let several
 # **heads** attend side by side, each with its own queries, keys and values.
 #
-# No head gets more features for that. The $d_{\text{model}}$ features are *divided*: with 2 heads of 4 features,
+# No features are added for that. The $d_{\text{model}}$ features are *divided*: with 4 features and 2 heads,
 # head 0 gets the first two, head 1 the last two. Then $d_k = d_{\text{model}} / \text{heads}$, and every head runs
 # through your function at once, as a dimension in front:
 #
@@ -491,6 +496,9 @@ for ax, title in zip(axes, ["entropy of a row (nats)", "gradient through the sof
 #      │ merge
 # (batch, length, d_model)         the heads' outputs, side by side
 # ```
+#
+# Two tools do it. `reshape` cuts the same row of numbers anew, in the same order; `transpose(i, j)` swaps two
+# dimensions. You need both.
 #
 # To see where each number goes, here is a word of three letters with four features. 20 is letter 2, feature 0.
 
@@ -505,7 +513,7 @@ print("head 1 should hold\n", states[0, :, 2:])
 # Difficulty ●●○○○ · importance ●●●●○ · about 10 minutes
 #
 # - `states` (batch, length, d_model) and the number of `heads`, which divides d_model.
-# - Returns (batch, heads, length, d_head), with d_head = d_model / heads. Head *h* holds the *h*-th block of
+# - Returns (batch, heads, length, d_head), with d_head = d_model // heads. Head *h* holds the *h*-th block of
 #   neighbouring features.
 #
 # ```python
@@ -563,8 +571,8 @@ hint("merge_heads")
 # %% [markdown]
 # ### Break it: a test that passes
 #
-# Here is a shorter way to split and merge, with one `view` each and no transpose. The shapes are right. Somebody
-# tests it: does merging undo splitting?
+# Here is a shorter way to split and merge, with one `view` or `reshape` each and no transpose. The shapes are right.
+# Somebody tests it: does merging undo splitting?
 
 
 # %%
@@ -598,8 +606,8 @@ print("head 0, yours\n", split_heads(states, 2)[0, 0])
 
 # %% [markdown]
 # The round trip passes. But the rows of the wrong head 0 are letter 1, letter 1 again, and half of letter 2. Attention
-# over them would compare a letter with itself. It would train, be a little worse, and nobody would know why. So the
-# check looks at the heads themselves.
+# over them would compare a letter with itself. The model would still train, and perhaps score nearly as well, so nobody
+# would notice. That is why the check looks at the heads themselves.
 #
 # ## 9. On real data
 #
@@ -607,8 +615,8 @@ print("head 0, yours\n", split_heads(states, 2)[0, 0])
 # sound**. For many words the first letter is enough; for *knight*, *phoned* and *cellar* it is not.
 #
 # The model is as small as it can be. Each letter's vector is learnt, and so is a vector for each of the six places,
-# so that order counts. The first letter asks, all six answer. Everything between is yours: `split_heads`,
-# attention, `merge_heads`.
+# so that order counts. The first letter asks, all six answer. Three learnt matrices make queries, keys and
+# values from the vectors. The rest in between is yours: `split_heads`, attention, `merge_heads`.
 
 # %%
 LETTERS = 6  # all words cut to the same length, so that no padding is needed
@@ -693,11 +701,12 @@ print(f"average             {by_average:.1%}")
 print(f"attention, 1 head   {one_head:.1%}")
 
 # %% [markdown]
-# The average does not even know which letter comes first, and falls far below the first letter alone. One head does
+# The average does not even know which letter comes first (the vectors of the places are averaged too, to the same sum
+# for every word), and falls far below the first letter alone. One head does
 # about as well as that letter: one row of weights has to serve both the first letter and its neighbours.
 #
-# Now four heads, with the same number of weights to train. Where do they look? In each picture a row is a word, and the
-# colour of a letter is the weight that the *first* letter gives it.
+# Now four heads, with the same number of parameters to train. Where do they look? In each picture a row is a word,
+# and the colour of a letter is the weight that the *first* letter gives it.
 
 # %%
 model, four_heads = trained(heads=4, attention=scaled_dot_product_attention)
@@ -732,15 +741,15 @@ for heads in [1, 4]:
 
 # %% [markdown]
 # With four narrow heads there is hardly a difference: training finds its way without √d. With one wide head it costs
-# a lot. That fits the curves of section 7: at $d_k = 16$ most of the gradient is left, at 64 much of it is gone. (Two
-# seeds and one learning rate show a direction, not a law.) The models of this course have narrow heads and would train
-# without √d too. The heads of large models are often 64 to 128 wide.
+# a lot. The curves of section 7 point the same way: at 16 less of the gradient is lost than at 64. They do not prove
+# that this is the cause. (And two seeds and one learning rate show a direction, not a law.) The models of this course
+# have narrow heads and would train without √d too. The heads of large models are often 64 to 128 wide.
 #
 # ## 10. What you built
 #
 # Each query compares itself with all keys; a softmax turns the scores into shares; the shares weigh the values.
 # Dividing by √d keeps the shares soft, whatever the width. Heads are several such attentions side by side, each on
-# its own block of features.
+# its own block of features, after learnt matrices have mixed them.
 #
 # $$\text{Attention}(Q, K, V) = \text{softmax}\!\left(\frac{QK^\top}{\sqrt{d_k}}\right) V$$
 #

@@ -258,3 +258,28 @@ def test_classes(kind: str) -> None:
     sentences = [verdict.problem, *(case.sentence for case in verdict.cases)]
     assert any(expected in sentence for sentence in sentences)
     assert verdict.passed == (kind == "right")
+
+
+ANOTHER_WAY = {
+    "view fails where reshape does not": (
+        "split_heads",
+        "def split_heads(states, heads):\n    b, t, d = states.shape\n    return states.view(b, heads, t, d // heads)\n",
+        "view_straight",
+    ),
+    "a loop that gives 0 for no token": (
+        "sequence_log_prob",
+        "def sequence_log_prob(log_probs, target):\n    total = 0\n    for t in range(len(target) - 1):\n"
+        "        total = total + log_probs[t, target[t]]\n    return total\n",
+        "end_token_dropped",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ANOTHER_WAY)
+def test_a_mistake_is_named_though_some_cases_raise(kind: str) -> None:
+    name, source, mistake = ANOTHER_WAY[kind]
+    assert judge_source(name, source).mistake == mistake
+
+
+def test_what_only_raises_is_not_named_after_something_else() -> None:
+    assert judge_source("softmax", body("return scores.nothing_of_the_kind()")).mistake == ""

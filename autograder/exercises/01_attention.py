@@ -316,6 +316,18 @@ attention.slip(
     {"query.size(-1)": "key.size(-2)"},
 )
 attention.slip(
+    "scaled_by_dimension_1",
+    "You take d_k from dimension 1. With (batch, heads, queries, d_k) that is the heads: the width is always the last, "
+    "`query.size(-1)`.",
+    {"query.size(-1)": "query.size(1)"},
+)
+attention.slip(
+    "scaled_by_dimension_0",
+    "You scale by the first dimension of the queries, a length or a batch. What makes dot products large is their "
+    "width: use `query.size(-1)`.",
+    {"query.size(-1)": "len(query)"},
+)
+attention.slip(
     "scaled_by_d_v",
     "You scale by the width of the values. The dot product runs over d_k: use `query.size(-1)`.",
     {"query.size(-1)": "value.size(-1)"},
@@ -448,7 +460,10 @@ def with_helper_and_in_place(query, key, value):
     return weights @ value, weights
 
 
-attention.hint("Which two dimensions of `query @ key.transpose(-2, -1)` are left, and which should sum to one?")
+attention.hint(
+    "Write down the shapes of Q and K. Which two dimensions must their product leave, and which of them should sum to "
+    "one?"
+)
 attention.hint("Four lines: scores, their scale, weights, output. Only the second has a number in it: √d_k.")
 attention.hint(f"`{_SCALED}`, then a softmax over the keys, then the weights times the values.")
 
@@ -521,6 +536,12 @@ def heads_taken_for_width(states, heads):
 def features_before_length(states, heads):
     batch, length, d_model = states.shape
     return states.reshape(batch, length, heads, d_model // heads).permute(0, 2, 3, 1)
+
+
+@split_heads.mistake("`/` gives a float, and a size is a whole number: use `//` for d_model // heads.")
+def divided_with_one_slash(states, heads):
+    batch, length, d_model = states.shape
+    return states.reshape(batch, length, heads, d_model / heads).transpose(1, 2)
 
 
 @split_heads.mistake("The heads stand in front of the batch. Asked is (batch, heads, length, d_head).")
