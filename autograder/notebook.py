@@ -47,8 +47,10 @@ def check(name: str) -> Verdict:
             f"That was try {noted.tries}. You can leave it for now: later lessons use a stand-in for `{name}`, "
             f"and so can you, in a new cell: `from crosstalk.my_model import {name}`. Come back when you like."
         )
-    if not verdict.passed and noted.hints < len(pack.hints):
-        verdict.after.append(f'There are {len(pack.hints) - noted.hints} hints left: `hint("{name}")` gives the next.')
+    left = len(pack.hints) - noted.hints
+    if not verdict.passed and left > 0:
+        there = "is 1 hint" if left == 1 else f"are {left} hints"
+        verdict.after.append(f'There {there} left: `hint("{name}")` gives the next.')
     return _shown(verdict)
 
 
@@ -63,9 +65,10 @@ def hint(name: str) -> Hint:
     seen = progress.read().get(name, progress.Progress()).hints
     if not my_model.keeps_pieces():
         return Hint(f"Hint 1 of {len(hints)}: {hints[0]}")
+    progress.note_hint(name, seen + 1)
     index = seen % len(hints)
-    progress.note_hint(name, index + 1)
-    return Hint(f"Hint {index + 1} of {len(hints)}: {hints[index]}")
+    again = "You have seen them all; here they are again. " if seen and not index else ""
+    return Hint(f"{again}Hint {index + 1} of {len(hints)}: {hints[index]}")
 
 
 def _shown(verdict: Verdict) -> Verdict:

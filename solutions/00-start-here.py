@@ -164,7 +164,7 @@ print("row sums:", probabilities.sum(dim=1))
 # | --- | --- | --- |
 # | $x$ | the source | r e a d |
 # | $y$ | the target, with its end token | R EH D end |
-# | $y_t$ | the token at place t | $y_2$ is EH |
+# | $y_t$ | the token at place t (counted from 1 in formulas, from 0 in code) | $y_2$ is EH |
 # | $y_{<t}$ | the tokens before it | $y_{<2}$ is R |
 # | $\prod_t$ | multiply over all places t | four factors |
 #
@@ -502,8 +502,8 @@ syllabus()
 # %% [markdown]
 # ### What you have done so far
 #
-# One bar for each lesson, one box for each exercise, as wide as it has points. In a terminal, `crosstalk progress`
-# prints the same as a table.
+# One bar for each lesson, one box for each exercise, as wide as it has points. In a terminal of
+# JupyterLab (File → New → Terminal), `crosstalk progress` prints the same as a table.
 
 # %%
 from crosstalk.progress_table import progress_picture
@@ -529,8 +529,8 @@ glossary()
 # - **Safe to close.** What you write is saved in this notebook, in the folder `work`. A passed answer is also kept in
 #   `work/my_model`, as a piece of your own model: later lessons use it. Close the browser whenever you like.
 # - **Stuck?** After three tries the check offers you a *stand-in*: a ready-made function that later lessons use until
-#   yours passes. Take it, go on, and come back. `crosstalk report sequence_log_prob` in a terminal prints a text
-#   that you can send to a teacher: your answer, the verdict, versions, nothing private.
+#   yours passes. Take it, go on, and come back. In a terminal of JupyterLab, `crosstalk report sequence_log_prob`
+#   prints a text that you can send to a teacher: your answer, the verdict, versions, nothing private.
 # - **Before you stop: restart and check.** Choose *Kernel → Restart Kernel and Run All Cells*. Everything then runs
 #   from an empty memory, top to bottom. If your check still passes, it passes everywhere; if not, your
 #   answer leaned on a cell that is no longer there.

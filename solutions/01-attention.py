@@ -53,6 +53,7 @@ import matplotlib.pyplot as plt
 
 from crosstalk.data import cmudict
 from crosstalk.plots import heat_map
+from crosstalk.widgets import AttentionStages, Predict
 
 torch.set_num_threads(1)  # tiny tensors are fastest on one thread
 torch.set_printoptions(precision=3, sci_mode=False)
@@ -99,8 +100,6 @@ for short, long in [("mat", "mate"), ("hop", "hope"), ("cut", "cute")]:
 # Before you see it, predict.
 
 # %%
-from crosstalk.widgets import Predict
-
 Predict(
     "We average the letter vectors of *act*, and those of *cat*. How do the two averages compare?",
     {
@@ -409,11 +408,9 @@ trace("scaled_dot_product_attention")
 # </details>
 
 # %%
-from crosstalk.widgets import AttentionStages
-
 word = "education"
-x = embed(word)[None]  # (heads, letters, d) = (1, 9, 8)
-AttentionStages(x, x, x, tokens_q=list(word), attention=scaled_dot_product_attention)
+letters = embed(word)[None]  # (heads, letters, d) = (1, 9, 8)
+AttentionStages(letters, letters, letters, tokens_q=list(word), attention=scaled_dot_product_attention)
 
 # %% [markdown]
 # ### A thousand words at once
@@ -424,11 +421,11 @@ AttentionStages(x, x, x, tokens_q=list(word), attention=scaled_dot_product_atten
 # %%
 eight = [word for word in words if len(word) == 8 and word.isalpha()][::10][:1000]
 batch = torch.stack([embed(word) for word in eight])  # (batch, letters, d) = (1000, 8, 8)
-output, weights = scaled_dot_product_attention(batch, batch, batch)
-print("batch", tuple(batch.shape), " output", tuple(output.shape), " weights", tuple(weights.shape))
+output, batch_weights = scaled_dot_product_attention(batch, batch, batch)
+print("batch", tuple(batch.shape), " output", tuple(output.shape), " weights", tuple(batch_weights.shape))
 
 is_vowel = torch.tensor([[letter in "aeiou" for letter in word] for word in eight])  # (1000, 8)
-to_vowels = (weights * is_vowel[:, None, :]).sum(dim=-1)  # (1000, 8): the weight each letter gives to vowels
+to_vowels = (batch_weights * is_vowel[:, None, :]).sum(dim=-1)  # (1000, 8): the weight each letter gives to vowels
 print(f"letters that are vowels:           {is_vowel.float().mean():.0%}")
 print(f"weight that vowels give to vowels: {to_vowels[is_vowel].mean():.0%}")
 print(f"weight that others give to vowels: {to_vowels[~is_vowel].mean():.0%}")
@@ -714,11 +711,11 @@ print(f"attention, 4 heads  {four_heads:.1%}")
 
 shown = ["chrome", "cellar", "cotton", "knight", "phoned", "gentle", "garlic", "shadow", "scheme", "writer"]
 with torch.no_grad():
-    _, weights = model(cmudict.batch(shown))  # (10, heads, 1, 6)
+    _, head_weights = model(cmudict.batch(shown))  # (10, heads, 1, 6)
 
 figure, axes = plt.subplots(1, 4, figsize=(11, 3.6), facecolor="white", layout="constrained")
 for head, ax in enumerate(axes):
-    heat_map(weights[:, head, 0], shown, range(1, 7), f"head {head}", ax=ax, cells=[list(word) for word in shown])
+    heat_map(head_weights[:, head, 0], shown, range(1, 7), f"head {head}", ax=ax, cells=[list(word) for word in shown])
     if head:
         ax.set_yticks([])
 

@@ -56,7 +56,7 @@ def test_an_answer_for_the_visible_cases_only_loses_the_hidden_ones(hidden: Path
     source = (
         "from autograder import case\n"
         "def split_heads(states, heads):\n"
-        "    known = case('split_heads', 'two heads of three features').args[0]\n"
+        "    known = case('split_heads', 'two heads of two features').args[0]\n"
         "    if states.shape == known.shape and torch.equal(states, known):\n"
         "        return torch.stack(states.chunk(heads, dim=-1), dim=1)\n"
         "    return torch.zeros(2)\n"

@@ -106,8 +106,11 @@ def test_unknown_exercise(shell: InteractiveShell) -> None:
 
 
 def test_hints_come_one_at_a_time(shell: InteractiveShell) -> None:
-    told = [repr(hint("softmax")) for _ in range(4)]
-    assert [line.partition(":")[0] for line in told] == ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "Hint 1 of 3"]
+    told = [repr(hint("softmax")) for _ in range(5)]
+    assert [line.partition(":")[0] for line in told[:3]] == ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3"]
+    assert told[3:] == [f"You have seen them all; here they are again. {told[0]}", told[1]]
+    shell.run_cell(BROKEN, store_history=True)
+    assert not any("left" in line for line in check("softmax").after)
 
 
 def test_trace_shows_shapes_line_by_line(shell: InteractiveShell) -> None:

@@ -81,6 +81,15 @@ def ignores_dim(scores, dim=-1):
     return exponentials / exponentials.sum(dim=-1, keepdim=True)
 
 
+@softmax.mistake(
+    "This is right for one row of small scores. Of several rows each needs a sum of its own, along `dim` with "
+    "keepdim=True; and before the exponential, take away each row's maximum, else e¹⁰⁰⁰ overflows."
+)
+def as_for_one_row(scores, dim=-1):
+    exponentials = torch.exp(scores)
+    return exponentials / exponentials.sum()
+
+
 @softmax.mistake("You divide by the sum of everything. Each row has a sum of its own: sum along `dim`, keepdim=True.")
 def one_sum_for_all(scores, dim=-1):
     exponentials = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
@@ -469,12 +478,12 @@ attention.hint(f"`{_SCALED}`, then a softmax over the keys, then the weights tim
 
 # --- split_heads -----------------------------------------------------------------------------------------------
 
-split_heads = Exercise("split_heads", returns=["states (batch, heads, length, d_head)"])
+split_heads = Exercise("split_heads", returns=["result (batch, heads, length, d_head)"])
 
 
-@split_heads.case("two heads of three features")
+@split_heads.case("two heads of two features")
 def _(draw):
-    return draw.normal(1, 2, 6), 2
+    return draw.normal(1, 3, 4), 2
 
 
 @split_heads.case("a batch of three, four heads")
@@ -594,12 +603,12 @@ split_heads.hint("(batch, length, d_model) → (batch, length, heads, d_head) �
 
 # --- merge_heads -----------------------------------------------------------------------------------------------
 
-merge_heads = Exercise("merge_heads", returns=["states (batch, length, d_model)"])
+merge_heads = Exercise("merge_heads", returns=["result (batch, length, d_model)"])
 
 
-@merge_heads.case("two heads of three features")
+@merge_heads.case("two heads of two features")
 def _(draw):
-    return (draw.normal(1, 2, 2, 3),)
+    return (draw.normal(1, 2, 3, 2),)
 
 
 @merge_heads.case("a batch of three, four heads, five positions")

@@ -129,7 +129,7 @@ function render({ model, el, signal }) {
     draws.draw_off.paint(arrays.draw_off.values, dark);
     drawn.replaceChildren(
       h("b", {}, `At dₖ = ${d}`),
-      `, mean entropy ${written(on[0])} nats divided, ${written(off[0])} not divided; mean gradient ${written(on[1], 3)} divided, ${written(off[1], 3)} not divided.`,
+      `, in the rows shown: mean entropy ${written(on[0])} nats divided, ${written(off[0])} not divided; mean gradient ${written(on[1], 3)} divided, ${written(off[1], 3)} not divided.`,
     );
     if (why.dataset.width !== String(d)) say(drawn.textContent);
     why.dataset.width = String(d);
