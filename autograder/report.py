@@ -24,7 +24,7 @@ _STYLE = (
     "color:var(--jp-content-font-color1,inherit);font-family:var(--jp-content-font-family,sans-serif)"
 )
 _PRE = (
-    "margin:.3em 0;padding:.4em .6em;white-space:pre;overflow-x:auto;"
+    "margin:.3em 0;padding:.4em .6em;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;"
     "background:var(--jp-cell-editor-background,#f5f5f5);"
     "color:var(--jp-content-font-color1,#111);border:1px solid var(--jp-border-color2,#ccc);font-size:.92em"
 )
