@@ -499,6 +499,24 @@ def _(draw):
     return *_inputs(draw, dtype=torch.float64), _padding([3, 0], 5)
 
 
+@masked_attention.case("hidden scores near 40,000, float64")
+def _(draw):
+    query, key, value = _inputs(draw, dtype=torch.float64)
+    mask = _padding([4, 2], 5)
+    query[..., 0] = 200.0  # 200 × 400 / √4 = 40,000
+    key[..., 0] = torch.where(mask[:, 0], 0.0, 400.0)
+    return query, key, value, mask
+
+
+@masked_attention.case("allowed scores near -40,000, float64")
+def _(draw):
+    query, key, value = _inputs(draw, dtype=torch.float64)
+    mask = _padding([4, 2], 5)
+    query[..., 0] = 200.0
+    key[..., 0] = torch.where(mask[:, 0], -400.0, 0.0)
+    return query, key, value, mask
+
+
 @masked_attention.case("gradients", scenario="gradients")
 def _(draw):
     return *_inputs(draw), draw.mask(2, 1, 3, 5)
@@ -596,6 +614,39 @@ def renormalised(query, key, value, mask=None):
         weights = weights * mask
         weights = weights / weights.sum(dim=-1, keepdim=True)
     return weights @ value, weights
+
+
+@masked_attention.mistake(
+    "You take the softmax over the hidden keys too, and divide by what is left. Where a hidden key scores far higher, "
+    "nothing is left to divide. Mask the scores, before the softmax."
+)
+def renormalised_with_a_floor(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    weights = softmax(scores, dim=-1)
+    if mask is not None:
+        weights = weights * mask
+        weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-12)
+    return weights @ value, weights
+
+
+@masked_attention.mistake(
+    "Your own exponentials overflow: e to a large score is inf, and inf × 0 is NaN. Use your `softmax`, or take away "
+    "each row's maximum first."
+)
+def exponentials_without_maximum(query, key, value, mask=None):
+    exponentials = torch.exp(query @ key.transpose(-2, -1) / math.sqrt(query.size(-1)))
+    if mask is not None:
+        exponentials = exponentials * mask
+    weights = exponentials / exponentials.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+    return weights @ value, weights
+
+
+masked_attention.slip(
+    "low_but_not_low_enough",
+    "Your number for hidden scores is not low enough. A score that is allowed can be lower, and then the hidden keys "
+    "win. Use -1e9, -inf or the lowest number of the dtype.",
+    {"torch.finfo(scores.dtype).min": "-1e4"},
+)
 
 
 @masked_attention.mistake(_SCORE_ZERO)
@@ -961,6 +1012,8 @@ def infinity_filled_and_emptied(query, key, value, mask=None):
 @masked_attention.also_right
 def own_exponentials(query, key, value, mask=None):
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     exponentials = torch.exp(scores - scores.detach().amax(dim=-1, keepdim=True))
     if mask is not None:
         exponentials = exponentials * mask
