@@ -132,11 +132,13 @@ def build(
     forward: dict[str, Tree],
     record: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
+    again: dict[str, Tree] | None = None,
+    train: bool = False,
     **kwargs: Any,
 ) -> dict[str, Tree]:
-    """Inputs of the scenario ``module``: constructor arguments, weights by name, the call, what to look at."""
+    """Inputs of the scenario ``module``: constructor arguments, weights by name, calls, what to look at."""
     made: dict[str, Tree] = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items()))}
-    made |= {"forward": forward, "attributes": list(attributes)}
+    made |= {"forward": forward, "attributes": list(attributes), "again": again, "train": train}
     return made | ({"record": dict(record)} if record else {})
 
 

@@ -137,6 +137,11 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
         if found := difference(e, g, what):
             sentence = f"The result is right, its gradient is not. {found.sentence}"
             return Difference(sentence, found.got, found.expected, found.shown)
+    if found := difference(expected.get("again"), got.get("again"), "The result of a second call"):
+        sentence = (
+            f"The first call is right, a second one is not: nothing may be kept from call to call. {found.sentence}"
+        )
+        return Difference(sentence, found.got, found.expected, found.shown)
     if expected.get("calls") != got.get("calls"):
         return Difference(_calls(case.inputs["record"]["as"], expected["calls"], got["calls"]))
     return Difference("The result is right, but not what goes with it.")

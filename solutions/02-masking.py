@@ -195,8 +195,9 @@ for word, row in zip(words, real[:, 0, 0].int().tolist()):
 #
 # $$P(y \mid x) = \prod_t P(y_t \mid y_{<t}, x),$$
 #
-# and in training it does so for all places at once, in one forward pass. Row t has read `y_<t` and predicts `y_t`. But
-# `y_t` lies in the same tensor, one place further on. Without a mask, row t only needs to look it up.
+# and in training it does so for all places at once, in one forward pass. It reads y moved one place on, with `<start>`
+# in front and `<end>` left off. So row t has read `<start>` and `y_<t`, and predicts `y_t`. But `y_t` lies in the same
+# tensor, one place further on. Without a mask, row t only needs to look it up.
 
 # %%
 said = cmudict.phonemes_to_ids("K AE T")  # with <end> after it
@@ -208,7 +209,8 @@ for t, answer in enumerate(names):
 
 # %% [markdown]
 # In each row, the first hidden token is just what the row has to predict. A query may read its own token and what came
-# before it: its **prefix**. As a table of queries × keys that is a triangle with its diagonal.
+# before it. As the inputs are moved by one, that is just the **prefix** `y_<t`. As a table of queries × keys it is a
+# triangle with its diagonal.
 #
 # ### Predict
 #
@@ -279,18 +281,17 @@ print(my_model.causal_mask(1, 5).int())
 # %% [markdown]
 # ### Both at once: `&` or `|`?
 #
-# The decoder's words are ragged too. Its mask has to be causal *and* hide the padding. Broadcasting makes
-# (queries, keys) and (batch, 1, 1, keys) into (batch, 1, queries, keys). But with which sign? Think about it before
+# The decoder's words have different lengths too. Its mask has to be causal *and* hide the padding. Broadcasting makes
+# (queries, keys) and (batch, 1, 1, keys) into (batch, 1, queries, keys). But with which operator? Think about it before
 # you run the cell: True means "may attend", and both masks have to allow it.
 
 # %%
 pronunciations = ["K AE T", "M IH S IH S IH P IY"]
-targets = nn.utils.rnn.pad_sequence(
-    [torch.tensor(cmudict.phonemes_to_ids(p)) for p in pronunciations], batch_first=True, padding_value=cmudict.PAD
-)  # (batch, 9)
-length = targets.size(1)
+moved = [torch.tensor([cmudict.START, *cmudict.phonemes_to_ids(p)[:-1]]) for p in pronunciations]
+decoder_inputs = nn.utils.rnn.pad_sequence(moved, batch_first=True, padding_value=cmudict.PAD)  # (batch, 9)
+length = decoder_inputs.size(1)
 causal = my_model.causal_mask(length, length)  # (9, 9)
-visible = my_model.padding_mask(targets, cmudict.PAD)  # (2, 1, 1, 9)
+visible = my_model.padding_mask(decoder_inputs, cmudict.PAD)  # (2, 1, 1, 9)
 
 future, padding = ~causal, ~visible
 for sign, combined in (("&", causal & visible), ("|", causal | visible)):
@@ -305,11 +306,11 @@ for sign, combined in (("&", causal & visible), ("|", causal | visible)):
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), facecolor="white", layout="constrained")
-letters = [cmudict.PHONEMES[i] if i else "·" for i in targets[0].tolist()]
+letters = [cmudict.PHONEMES[i] if i else "·" for i in decoder_inputs[0].tolist()]
 marks = {"causal & visible": causal & visible[0, 0], "causal | visible": causal | visible[0, 0]}
 for ax, (title, allowed) in zip(axes, marks.items()):
     cells = [["yes" if cell else "" for cell in row] for row in allowed.tolist()]
-    heat_map(allowed.float(), letters, letters, f"K AE T <end>, padded: {title}", ax=ax, cells=cells)
+    heat_map(allowed.float(), letters, letters, f"<start> K AE T, padded: {title}", ax=ax, cells=cells)
 plt.show()
 
 # %% [markdown]
@@ -367,7 +368,7 @@ hint("additive_mask")
 four = table(torch.tensor([[*cmudict.letters_to_ids("cat"), cmudict.PAD]]))[:, None]  # (1, 1, 4, 16)
 keep = torch.tensor([[True, True, True, False]])  # (1, 4)
 reader = torch.eye(4)[None, None]  # values that make the output show the weights
-flat, flat_values = four[0], torch.eye(4)[None]
+flat = four[0]  # (1, 4, 16), without heads
 identity = nn.MultiheadAttention(16, 1, batch_first=True).requires_grad_(False)
 identity.in_proj_weight.copy_(torch.eye(16).repeat(3, 1))  # queries, keys and values are the states themselves
 
@@ -387,7 +388,7 @@ for way, weights in {
     print(f"{way:<54}{on_padding(weights)}")
 
 # %% [markdown]
-# Three of the five leave weight on the padding, and not one of them complains.
+# Three of the five leave weight on the padding. Two of these were given a mask, and neither complains.
 #
 # - `keep.float()` is taken for numbers to add. It adds 1 to the allowed scores, which is far from hiding anything.
 # - `nn.MultiheadAttention` takes `keep` for "blocked": c may then read the padding and nothing else.
@@ -448,8 +449,8 @@ print("three scores of -1e9: ", torch.softmax(torch.full((1, 3), -1e9), dim=-1))
 # attends evenly to what is hidden.
 #
 # There is no mathematically right answer to "the mean of no values". A convention is needed. Ours: **an empty row gives
-# zeros, in the weights and in the output.** PyTorch's fused attention has done the same since 2024; before, it gave
-# NaN. And PyTorch's module? Ask it.
+# zeros, in the weights and in the output.** `F.scaled_dot_product_attention` has done the same since 2024; before,
+# it usually gave NaN. And `nn.MultiheadAttention`? Ask it.
 
 # %%
 nobody = torch.tensor([[True, True, True, True], [False] * 4])[:, None, None]  # (2, 1, 1, 4): the second word is empty
@@ -484,6 +485,7 @@ for asked in (True, False):
 # - Hidden keys weigh exactly 0, and each row that may attend to something sums to 1.
 # - A row that may attend to nothing gives zeros in `weights` and in `output`.
 # - Gradients are free of NaN, in empty rows too.
+# - Right for scores of any size, allowed ones near -40,000 and hidden ones near 40,000 included.
 #
 # `F.scaled_dot_product_attention` is the exercise itself, so it is not allowed here. All else is.
 #
@@ -611,7 +613,7 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 
 # %% [markdown]
 # The output looks fine. The gradient is NaN, and one optimiser step later so is every weight that it reaches. Going
-# backward, the softmax multiplies with its own output, and that is still NaN inside; what was wiped afterwards does not
+# backward, the softmax multiplies by its own output, and that is still NaN inside; what was wiped afterwards does not
 # matter to it.
 #
 # (If the scores are *filled* with -inf by `masked_fill`, instead of added to, the way back is cut at the filled places,
@@ -626,8 +628,9 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 # $$\text{head}_h = \operatorname{attention}(Q_h, K_h, V_h), \qquad
 # \text{output} = [\text{head}_1; \dots; \text{head}_n]\, W_O + b_O$$
 #
-# where $Q$, $K$ and $V$ are three Linear layers of the states, and $Q_h$ is the h-th block of their features. Shape by
-# shape, for 2 words of 5 letters, d_model 16 and 4 heads:
+# where $Q$, $K$ and $V$ are three Linear layers of the states, and $Q_h$ is the h-th block of their features. The
+# square brackets put the heads side by side (`merge_heads`); $W_O$ and $b_O$ are weight and bias of the Linear layer
+# `output`. Shape by shape, for 2 words of 5 letters, d_model 16 and 4 heads:
 #
 # ```
 # states                        (2, 5, 16)
@@ -643,8 +646,9 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 # - **The output projection.** Until then each head sits in its own block of features and knows nothing of the others.
 # - **The memory.** In lesson 04 the decoder asks and the encoder's states answer. So `forward` takes a second tensor:
 #   queries come from `states`, keys *and* values from `memory`. Where it is None, from `states` too: self-attention.
-# - **The `attention` argument.** Whatever is handed in is called as `attention(query, key, value, mask)`. It is your
-#   function by default. Later a faster one is put in its place, and nothing else changes.
+# - **The `attention` argument.** Each forward calls what is handed in once, for all heads together, as
+#   `attention(query, key, value, mask)`. It is your function by default. Later a faster one is put
+#   in its place, and nothing else changes.
 
 # %% [markdown]
 # ### Exercise 5: `MultiHeadAttention`
@@ -729,8 +733,8 @@ print("parameters:", sum(p.numel() for p in mine.parameters()), "= 4 · (16 · 1
 # %% [markdown]
 # You have written what the library has. What is left is rounding.
 #
-# And the `attention` argument: a fused attention of PyTorch's computes the same without ever keeping the weights, so it
-# returns None for them.
+# And the `attention` argument: PyTorch's `F.scaled_dot_product_attention` computes the same. It can be *fused*: one
+# step that never stores the table of weights, so it has none to return. Here None stands for them.
 
 
 # %%
@@ -747,9 +751,9 @@ print(f"largest difference: {(fast_output - output).abs().max():.1e}, weights: {
 # %% [markdown]
 # ### Play: look into the heads
 #
-# *onion* beside *correspondence*, through four heads of your multi-head attention. **The weights are random: nothing
-# has been trained.** Those of queries and keys are made four times larger than usual, so that the heads differ enough
-# to be seen; at the usual size an untrained head attends almost evenly.
+# *onion* beside *correspondence*, through four heads of your multi-head attention. **The Linear layers are random:
+# nothing has been trained.** The matrices of `query` and `key` are made four times larger than usual, so that the heads
+# differ enough to be seen; at the usual size an untrained head attends almost evenly.
 #
 # Three things to notice:
 #
@@ -847,8 +851,8 @@ print(f"without the mask: {largest_gap(None):.1e}")
 #
 # ## 8. What you built
 #
-# A mask says who may attend to whom: `padding_mask` hides what is no word, `causal_mask` hides the future, and `&`
-# joins them. Your `masked_attention` sets hidden scores low *before* the softmax and gives zeros where there is nothing
+# A mask says who may attend to whom: `padding_mask` hides the padding, `causal_mask` hides the future, and `&`
+# joins them. Your `masked_attention` hides scores *before* the softmax and gives zeros where there is nothing
 # to attend to, with clean gradients. `MultiHeadAttention` runs it in several heads and mixes them, and it agrees with
 # PyTorch's.
 #
@@ -859,8 +863,8 @@ print(f"without the mask: {largest_gap(None):.1e}")
 #
 # **Sources**
 #
-# - Vaswani et al. (2017), *Attention Is All You Need*: section 3.2 has all of this lesson, the causal mask in one
-#   sentence.
+# - Vaswani et al. (2017), *Attention Is All You Need*: section 3.2 has multi-head attention and, in 3.2.3, the
+#   causal mask. Of padding it says nothing.
 # - Paszke et al. (2019), *PyTorch: An Imperative Style, High-Performance Deep Learning Library*: the library whose
 #   conventions you have met.
 # - Wolf et al. (2020), *Transformers: State-of-the-Art Natural Language Processing*: the one with `attention_mask`.

@@ -306,7 +306,7 @@ causal_mask.hint(
 
 # --- additive_mask ---------------------------------------------------------------------------------------------
 
-additive_mask = Exercise("additive_mask", returns=["mask (the shape of mask)"])
+additive_mask = Exercise("additive_mask", returns=["numbers (the shape of mask)"])
 
 
 @additive_mask.case("two rows of three, float32")
@@ -1116,6 +1116,23 @@ def _(draw):
     return build(6, 2, weights=_weights(draw, 6), forward=forward, record=_RECORDED)
 
 
+@multi_head.case("an attention that returns None for the weights, as fused ones do", scenario="module")
+def _(draw):
+    recorded = _RECORDED | {"without_weights": True}
+    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)), record=recorded)
+
+
+@multi_head.case("two calls of one object: with a memory and a mask, then without", scenario="module")
+def _(draw):
+    forward = call(draw.normal(2, 3, 4), draw.normal(2, 5, 4), draw.mask(2, 1, 3, 5))
+    return build(4, 2, weights=_weights(draw, 4), forward=forward, again=call(draw.normal(2, 4, 4)))
+
+
+@multi_head.case("in training mode", scenario="module")
+def _(draw):
+    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)), train=True)
+
+
 _NOT_MIXED = (
     "There is no output projection in what you return: the heads were put side by side but never mixed. "
     "Return `self.output(...)` of the merged heads."
@@ -1228,6 +1245,24 @@ multi_head.slip(
         old: old.replace("self.heads", "states.size(-1) // self.heads")
         for old in (_SPLIT_QUERY, _SPLIT_KEY, _SPLIT_VALUE)
     },
+)
+multi_head.slip(
+    "weights_not_passed_on_as_they_are",
+    "You do something to the weights. A fused attention returns None in their place: pass on what you got.",
+    {_RETURN: "return self.output(merge_heads(carried)), weights.clone()"},
+)
+multi_head.slip(
+    "memory_kept",
+    "You keep the memory of an earlier call. Each call stands alone: without a memory, attend to the states.",
+    {
+        "source = states if memory is None else memory": "self.memory = getattr(self, 'memory', None) "
+        "if memory is None else memory\n        source = states if self.memory is None else self.memory"
+    },
+)
+multi_head.slip(
+    "dropout_already",
+    "In training mode the result is random. Dropout comes in lesson 03, around this module and not inside it.",
+    {_RETURN: "return self.output(F.dropout(merge_heads(carried), 0.5, self.training)), weights"},
 )
 multi_head.slip(
     "heads_under_another_name",

@@ -20,14 +20,15 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     ``inputs`` has ``build`` and ``forward`` (each with args and kwargs), ``weights`` (name → tensor), and may
     have ``record``: the name of an earlier exercise that is handed to the constructor as the keyword
     ``record["as"]`` and whose calls are written down: the shapes of its arguments, or, for those named in
-    ``record["loosely"]``, whether they were given. ``attributes`` are names that later lessons read from the
-    object.
+    ``record["loosely"]``, whether they were given; with ``record["without_weights"]`` it returns None for its
+    second result, as fused attention does. ``attributes`` are names that later lessons read from the object.
+    ``again`` is a second call of the same object, or None, and ``train`` says whether it runs in training mode.
 
     Returns:
         ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), ``attributes``, and, where the
-        names and shapes are those of the weights, ``result``, ``changed``, ``gradients`` of inputs and parameters,
-        and ``calls`` of the recorded function. Parameters are never compared by value: how they are
-        initialised, and in which order, is free.
+        names and shapes are those of the weights, ``result``, ``again`` (what the second call gave),
+        ``changed``, ``gradients`` of inputs and parameters, and ``calls`` of the recorded function. Parameters
+        are never compared by value: how they are initialised, and in which order, is free.
     """
     calls: list[Tree] = []
     build = dict(inputs["build"]["kwargs"])
@@ -44,14 +45,16 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
         return seen
     take_weights(built, inputs["weights"])
-    built.eval()
+    built.train(inputs["train"])
     forward = inputs["forward"]
     accepts(built.forward, "forward", forward["args"], forward["kwargs"])
     before = [tensor.clone() for _, tensor in tensors_of(forward)]
     passed, leaves = with_leaves(forward)
     leaves += [parameter for _, parameter in sorted(built.named_parameters())]
     result = built(*passed["args"], **passed["kwargs"])
+    again = inputs["again"] and built(*inputs["again"]["args"], **inputs["again"]["kwargs"])
     return seen | {
+        "again": described(again),
         "result": described(result),
         "changed": changed(passed, before),
         "gradients": backward(result, leaves),
@@ -76,7 +79,8 @@ def _recorded(function: Any, record: Mapping[str, Any], calls: list[Tree]) -> An
         bound = signature.bind(*args, **kwargs)  # by position or by name is the same call
         bound.apply_defaults()
         calls.append({name: _noted(value, name in record["loosely"]) for name, value in bound.arguments.items()})
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        return (result[0], None) if record.get("without_weights") else result
 
     return recorder
 
