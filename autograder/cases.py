@@ -10,7 +10,8 @@ import torch
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
 from autograder.scenarios.call import gradients as try_gradients
-from autograder.scenarios.module import take_weights
+from autograder.scenarios.module import recorded, take_weights
+from crosstalk import my_model
 from crosstalk.course import course
 
 
@@ -52,9 +53,12 @@ def gradients(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[t
 
 def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:
     def build(made_from: type) -> torch.nn.Module:
-        module = made_from(*inputs["build"]["args"], **inputs["build"]["kwargs"])
+        options = dict(inputs["build"]["kwargs"])
+        if record := inputs.get("record"):
+            options[record["as"]] = recorded(my_model.stand_in(record["name"]), record, [])
+        module = made_from(*inputs["build"]["args"], **options)
         has = dict(module.named_parameters())  # a class that is half written can be tried too
         take_weights(module, {name: weight for name, weight in inputs["weights"].items() if name in has})
-        return module.eval()
+        return module.train(inputs["train"])
 
     return build

@@ -90,7 +90,7 @@ def test_reproductions_run_and_fail_as_told(name: str) -> None:
         expected = frozen.expected["value"]["gradients" if frozen.scenario == "gradients" else "result"]
         for got, wanted in zip(several(result), several(expected), strict=True):
             if wanted is None:
-                assert got is None
+                assert got is None, frozen.title
             else:
                 torch.testing.assert_close(got.detach(), wanted)
 

@@ -33,7 +33,7 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     calls: list[Tree] = []
     build = dict(inputs["build"]["kwargs"])
     if record := inputs.get("record"):
-        build[record["as"]] = _recorded(earlier[record["name"]], record, calls)
+        build[record["as"]] = recorded(earlier[record["name"]], record, calls)
     accepts(answer, "", inputs["build"]["args"], build)
     built = answer(*inputs["build"]["args"], **build)
     if not isinstance(built, nn.Module):
@@ -72,7 +72,8 @@ def take_weights(module: nn.Module, weights: Mapping[str, torch.Tensor]) -> None
             parameters[name].copy_(weight)
 
 
-def _recorded(function: Any, record: Mapping[str, Any], calls: list[Tree]) -> Any:
+def recorded(function: Any, record: Mapping[str, Any], calls: list[Tree]) -> Any:
+    """The function, made to write its calls down in ``calls`` (see `module` for ``record``)."""
     signature = inspect.signature(function)
 
     def recorder(*args: Any, **kwargs: Any) -> Any:
