@@ -81,7 +81,7 @@ def test_the_family_column_is_the_rule(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("column", ["split", "random_split"])
-def test_the_parts_have_the_sizes_of_the_literature(rows: list[dict[str, Any]], column: str) -> None:
+def test_the_parts_have_the_same_sizes_in_both_columns(rows: list[dict[str, Any]], column: str) -> None:
     sizes = {part: sum(row[column] == part for row in rows) for part in PARTS}
     assert sizes == {"train": 111_382, "validation": 2_670, "test": 12_000}
 
