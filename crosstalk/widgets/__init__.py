@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from crosstalk.widgets.factorisation import Factorisation
     from crosstalk.widgets.head_viewer import HeadViewer
     from crosstalk.widgets.mask_painter import MaskPainter
+    from crosstalk.widgets.positions import Positions
     from crosstalk.widgets.predict import Predict
 
-__all__ = ["AttentionStages", "Factorisation", "HeadViewer", "MaskPainter", "Predict"]
+__all__ = ["AttentionStages", "Factorisation", "HeadViewer", "MaskPainter", "Positions", "Predict"]
 
 _MODULES = {
     "AttentionStages": "attention_stages",
     "Factorisation": "factorisation",
     "HeadViewer": "head_viewer",
     "MaskPainter": "mask_painter",
+    "Positions": "positions",
     "Predict": "predict",
 }
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
 from crosstalk.widgets.factorisation import Factorisation
 from crosstalk.widgets.head_viewer import HeadViewer
 from crosstalk.widgets.mask_painter import MaskPainter, causal
+from crosstalk.widgets.positions import Positions
 from crosstalk.widgets.predict import Predict
 
 WORD = list("crossing")
@@ -147,6 +149,13 @@ def head_viewer() -> HeadViewer:
     return HeadViewer(several_heads(len(word)), word, caption="Twelve heads over one word")
 
 
+def positions() -> Positions:
+    """The right table, and “listen” become “silent”."""
+    widget = Positions(sinusoidal_positions)
+    widget.order = widget.anagram
+    return widget
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
-    make.__name__: make for make in (predict, factorisation, attention_stages, mask_painter, head_viewer)
+    make.__name__: make for make in (predict, factorisation, attention_stages, mask_painter, head_viewer, positions)
 }
