@@ -13,19 +13,32 @@ if TYPE_CHECKING:
     from crosstalk.widgets.attention_stages import AttentionStages
     from crosstalk.widgets.factorisation import Factorisation
     from crosstalk.widgets.head_viewer import HeadViewer
+    from crosstalk.widgets.label_smoothing import LabelSmoothing
     from crosstalk.widgets.mask_painter import MaskPainter
     from crosstalk.widgets.positions import Positions
     from crosstalk.widgets.predict import Predict
+    from crosstalk.widgets.teacher_forcing import TeacherForcing
 
-__all__ = ["AttentionStages", "Factorisation", "HeadViewer", "MaskPainter", "Positions", "Predict"]
+__all__ = [
+    "AttentionStages",
+    "Factorisation",
+    "HeadViewer",
+    "LabelSmoothing",
+    "MaskPainter",
+    "Positions",
+    "Predict",
+    "TeacherForcing",
+]
 
 _MODULES = {
     "AttentionStages": "attention_stages",
     "Factorisation": "factorisation",
     "HeadViewer": "head_viewer",
+    "LabelSmoothing": "label_smoothing",
     "MaskPainter": "mask_painter",
     "Positions": "positions",
     "Predict": "predict",
+    "TeacherForcing": "teacher_forcing",
 }
 
 
