@@ -1,0 +1,149 @@
+"""Drive a tiny model whose logits stand in a table, so that what it will say is known, and its calls are counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from autograder.messages import Tree
+from autograder.observe import described
+from autograder.scenarios.call import accepts, changed, tensors_of
+
+
+class TooManyCalls(RuntimeError):
+    """The model was asked far more often than its words are long."""
+
+
+def table(
+    rows: Mapping[tuple[tuple[int, ...] | None, tuple[int, ...]], torch.Tensor],
+    otherwise: torch.Tensor,
+    patience: int,
+) -> dict[str, Tree]:
+    """A model as data, the ``model`` of a case.
+
+    Args:
+        rows: the logits (vocabulary,) of the next token, by source and prefix. The source is the tuple of its
+            real tokens, or None for any; the prefix is all that the decoder was given, start token included.
+        otherwise: (places, vocabulary): the logits for all other prefixes, by place; the last for all beyond.
+        patience: how many calls of ``decode`` are borne.
+    """
+    named = {_key(source, prefix): row for (source, prefix), row in rows.items()}
+    return {"rows": named, "otherwise": otherwise, "patience": patience}
+
+
+def table_model(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
+    """Call ``answer(model, *rest)`` with a `TableModel`.
+
+    ``inputs`` has ``model`` (see `table`), ``args`` (its first is None: there the model comes), ``kwargs``, and
+    ``counts``: which of ``encoded`` and ``decoded``, the numbers of calls, are part of what is asked.
+
+    Returns:
+        ``result``, ``changed``, and the numbers in ``counts``.
+    """
+    (model, *rest), kwargs = with_model(inputs, earlier)
+    accepts(answer, "", [model, *rest], kwargs)
+    before = [tensor.clone() for _, tensor in tensors_of(inputs)]
+    result = answer(model, *rest, **kwargs)
+    counted = {name: getattr(model, name) for name in inputs["counts"]}
+    return {"result": described(result), "changed": changed(inputs, before), **counted}
+
+
+def with_model(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of the call, with the model in its place."""
+    return [TableModel(inputs["model"]).eval(), *inputs["args"][1:]], inputs["kwargs"]
+
+
+class TableModel(nn.Module):
+    """Takes the place of an EncoderDecoder: the same methods and arguments, batches and masks included.
+
+    The memory, (batch, source, 2), carries each source token, and how many tokens the encoder could see. So a row
+    knows its word wherever it is moved to; a word that was encoded or is read with padding in sight is another
+    word, and a prefix with a token hidden is another prefix.
+
+    Attributes:
+        encoded, decoded: how often ``encode`` and ``decode`` were called.
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.rows, self.otherwise, self.patience = model["rows"], model["otherwise"], model["patience"]
+        self.unit = nn.Parameter(torch.ones(()))  # so that there are parameters, and logits carry a gradient
+        self.encoded = self.decoded = 0
+
+    def encode(self, source: torch.Tensor, source_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, source) → memory (batch, source, 2)."""
+        self.encoded += 1
+        _ids(source, "encode")
+        batch, length = source.shape
+        seen = _allowed(batch, length, length, source_mask).any(dim=1).sum(dim=-1)  # (batch,)
+        return torch.stack([source, seen[:, None].expand_as(source)], dim=-1) * self.unit
+
+    def decode(
+        self,
+        target: torch.Tensor,
+        memory: torch.Tensor,
+        target_mask: torch.Tensor | None = None,
+        memory_mask: torch.Tensor | None = None,
+        start: int = 0,
+    ) -> torch.Tensor:
+        """(batch, length), (batch, source, 2) → logits (batch, length, vocabulary).
+
+        Raises:
+            TooManyCalls: there is no end to it.
+        """
+        self.decoded += 1
+        if self.decoded > self.patience:
+            raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
+        _ids(target, "decode")
+        if int(target.max()) >= (vocabulary := self.otherwise.size(-1)) or int(target.min()) < 0:
+            raise IndexError(f"decode was given a token outside the vocabulary of {vocabulary}: {target.tolist()}")
+        batch, length = max(len(target), len(memory)), target.size(1)
+        sources = memory.detach().expand(batch, -1, -1).round().long()  # (batch, source, 2)
+        tokens = target.expand(batch, -1)
+        readable = _allowed(batch, length, sources.size(1), memory_mask)  # (batch, length, source)
+        known = _allowed(batch, length, length, target_mask if start == 0 else None).tril()  # (batch, length, length)
+        rows = [
+            self._row(sources[b], readable[b, t], tokens[b][known[b, t]].tolist() if start == 0 else [], start + t)
+            for b in range(batch)
+            for t in range(length)
+        ]
+        return torch.stack(rows).view(batch, length, -1) * self.unit
+
+    def forward(
+        self,
+        source: torch.Tensor,
+        target: torch.Tensor,
+        source_mask: torch.Tensor | None = None,
+        target_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(batch, source), (batch, length) → logits (batch, length, vocabulary)."""
+        return self.decode(target, self.encode(source, source_mask), target_mask, source_mask)
+
+    def _row(self, source: torch.Tensor, readable: torch.Tensor, prefix: Sequence[int], place: int) -> torch.Tensor:
+        word, seen = source[readable].unbind(dim=-1)
+        for key in (_key(word.tolist(), prefix), _key(None, prefix)):
+            if key in self.rows and bool((seen == len(word)).all()):
+                return self.rows[key]
+        return self.otherwise[min(place, len(self.otherwise) - 1)]
+
+
+def _key(source: Sequence[int] | None, prefix: Sequence[int]) -> str:
+    word = "any" if source is None else " ".join(map(str, source))
+    return f"{word} > {' '.join(map(str, prefix))}"
+
+
+def _allowed(batch: int, queries: int, keys: int, mask: torch.Tensor | None) -> torch.Tensor:
+    """Which keys any head of each query may attend to.  # (batch, queries, keys)"""
+    every = torch.ones(batch, 1, queries, keys, dtype=torch.bool)
+    return (every if mask is None else every & mask).any(dim=1)
+
+
+def _ids(tokens: torch.Tensor, called: str) -> None:
+    if not isinstance(tokens, torch.Tensor):
+        raise TypeError(f"{called} takes a tensor of token ids, and was given a {type(tokens).__name__}")
+    if tokens.is_floating_point() or tokens.dim() != 2:
+        kind = str(tokens.dtype).removeprefix("torch.")
+        raise TypeError(f"{called} takes token ids, int (batch, length), and was given {kind} {tuple(tokens.shape)}")
