@@ -44,9 +44,8 @@ def fused_attention(
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask), None
 
 
-def use_attention(model: nn.Module, attention: Callable) -> nn.Module:
-    """Have every multi-head attention in ``model`` use ``attention`` (such as ``fused_attention``); gives ``model``."""
+def use_attention(model: nn.Module, attention: Callable) -> None:
+    """Have every multi-head attention in ``model`` use ``attention``, such as ``masked_attention``."""
     for module in model.modules():
         if hasattr(module, "attention") and hasattr(module, "heads"):
-            setattr(module, "attention", attention)  # noqa: B010 - a plain assignment is one of Module or Tensor to mypy
-    return model
+            vars(module)["attention"] = attention
