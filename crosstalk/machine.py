@@ -29,7 +29,9 @@ def small_model(device: torch.device) -> Iterator[None]:
         if device.type == "cpu":
             _keep_freed_memory()
             torch.set_num_threads(_best_threads())
-        with torch.autocast(device.type, torch.bfloat16, enabled=_bfloat16_is_faster(device.type)):
+        # Without the cache of cast weights: it would keep those of the first step as long as the context lasts.
+        bfloat16 = _bfloat16_is_faster(device.type)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
             yield
     finally:
         torch.set_num_threads(before)
