@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +23,19 @@ _DECODER_PARTS = {
 }
 _FEED_FORWARD = {"linear1": "feed_forward.expand", "linear2": "feed_forward.contract"}
 _NORM = {"weight": "scale", "bias": "shift"}
+
+
+def pre_ln_transformer(layers: int, d_model: int, heads: int, d_ff: int, dropout: float = 0.0) -> nn.Transformer:
+    """An ``nn.Transformer`` that computes what our encoder and decoder do: pre-LN, batch first, with ReLU.
+
+    Args:
+        layers: of the encoder, and as many of the decoder.
+        d_model, heads, d_ff, dropout: of each layer. Mind that its dropout also falls inside: on attention weights
+            and in the feed-forward block.
+    """
+    with warnings.catch_warnings():  # it remarks that nested tensors do not go with norm_first; we use none
+        warnings.filterwarnings("ignore", message="enable_nested_tensor")
+        return nn.Transformer(d_model, heads, layers, layers, d_ff, dropout, norm_first=True, batch_first=True)
 
 
 def transformer_weights(transformer: nn.Transformer) -> dict[str, torch.Tensor]:

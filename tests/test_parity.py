@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from solved_pieces import solved_pieces
 from torch import nn
 
 from crosstalk import my_model
@@ -18,13 +19,16 @@ from crosstalk.torch_weights import (
     decoder_weights,
     encoder_names,
     encoder_weights,
+    pre_ln_transformer,
     transformer_weights,
 )
 
 NAMES = ["Encoder", "Decoder", "causal_mask"]
-WAYS = {"stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES})}
-# PyTorch remarks at each nn.Transformer that its nested tensors do not go with norm_first.
-pytestmark = pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+WAYS = {
+    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
+    "solution": solved_pieces(4),
+}
+pytestmark = pytest.mark.filterwarnings("error")
 each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
 each_precision = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 
@@ -52,9 +56,7 @@ def _states(lengths: list[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _transformer(dtype: torch.dtype) -> nn.Transformer:
-    theirs = nn.Transformer(
-        D_MODEL, HEADS, LAYERS, LAYERS, D_FF, dropout=0.0, activation="relu", norm_first=True, batch_first=True
-    ).to(dtype)
+    theirs = pre_ln_transformer(LAYERS, D_MODEL, HEADS, D_FF).to(dtype)
     with torch.no_grad():
         for parameter in theirs.parameters():  # biases start at 0 and norms at 1: either could go astray unseen
             if parameter.dim() == 1:
