@@ -104,9 +104,20 @@ def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: fr
     if same(case.expected, observation):
         return None
     expected, got = case.expected["value"], observation["value"]
+    if "sealed" in expected:
+        return Difference(_against(pack, case, observation) or sentences.unsealed(case, got))
     return (sentences.misbuilt(expected, got)
+            or sentences.misread(expected, got)
+            or sentences.misassembled(expected, got)
             or _result_difference(pack, expected.get("result"), got.get("result"))
             or sentences.side_effects(case, expected, got))  # fmt: skip
+
+
+def _against(pack: ExercisePack, case: Case, observation: Tree) -> str:
+    """Of an answer that must not be shown: what speaks against it, from the mistake that gives it in this case."""
+    index = next(at for at, other in enumerate(pack.cases) if other is case)
+    fitting = (wrong.sentence for wrong in pack.mistakes if same_observation(wrong.observations[index], observation))
+    return next(fitting, "")
 
 
 def _result_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Difference | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from autograder.compare import Difference, difference
+from autograder.compare import Difference, difference, kind_of
 from autograder.messages import Tree
 from autograder.packs import Case, ExercisePack
 from autograder.scenarios.call import tensors_of
@@ -49,7 +49,8 @@ def whole(pack: ExercisePack, observed: Sequence[Tree], end: Tree, elsewhere: fr
     if stopped := end.get("stopped"):
         where = f": it was in line {stopped['line']}, `{stopped['text']}`" if stopped.get("line") else ""
         if stopped.get("time_up"):
-            return f"Your answer did not come to an end in the time allowed{where}. Is there a loop that never stops?"
+            again = "a loop that never stops, or the same work done over and over"
+            return f"Your answer did not come to an end in the time allowed{where}. Is there {again}?"
         return f"You stopped the check{where}. Nothing is lost: check again when you like."
     for seen in observed:
         match seen:
@@ -119,6 +120,62 @@ def misbuilt(expected: Tree, got: Tree) -> Difference | None:
             return Difference(
                 f"The attribute `{name}` is {got['attributes'][name]!r}, expected {value!r}: later lessons read it."
             )
+    if more := [name for name in got.get("saved", []) if name not in expected.get("saved", [])]:
+        names = ", ".join(f"`{name}`" for name in more)
+        return Difference(f"The state dict holds {names} too, which is no parameter: it should not be saved.")
+    if got.get("plain"):
+        names = ", ".join(f"`{name}`" for name in got["plain"])
+        return Difference(f"{names} is kept as a plain tensor, which stays behind when the model moves to a GPU.")
+    for name, wanted_values in expected.get("initial", {}).items():
+        if (have_values := got["initial"][name]) != wanted_values:
+            return Difference(_initial(name, wanted_values, have_values))
+    return None
+
+
+def _initial(name: str, wanted: Tree, have: Tree) -> str:
+    """How the first values of a parameter differ."""
+    if rows := [row for row in wanted["rows of zeros"] if row not in have["rows of zeros"]]:
+        return f"Row {rows[0]} of `{name}` is zero when it is made right; in yours it is not."
+    if wanted["mean"] != have["mean"]:
+        return f"The first values of `{name}` have the mean {have['mean']}, expected {wanted['mean']}."
+    return f"The first values of `{name}` have another standard deviation than asked."
+
+
+def unsealed(case: Case, got: Tree) -> str:
+    """For a name out of a list, of which the right one is not shown: why this one is wrong."""
+    names = ", ".join(f'"{name}"' for name in case.inputs["names"])
+    match got:
+        case {"unlisted": None}:
+            return "There is no answer to this one yet: give one of the names on the list."
+        case {"unlisted": str(given)}:
+            return f"{given!r} is not on the list. The names are {names}."
+        case {"unlisted": given}:
+            return f"The answer is {kind_of(given)}, asked is a name: one of {names}."
+    return "Not this one."
+
+
+def misread(expected: Tree, got: Tree) -> Difference | None:
+    """For training steps: what the model was given that it should not have been."""
+    for step, (e, g) in enumerate(zip(expected.get("reads", []), got.get("reads", []), strict=False), start=1):
+        if found := difference(e["inputs"], g.get("inputs"), f"What the decoder reads in step {step}"):
+            sentence = f"{found.sentence} (0 stands where the target is padding.)"
+            return Difference(sentence, found.got, found.expected, found.shown)
+        if found := difference(e["visible"], g.get("visible"), "What is visible of `source`", "(batch, source)"):
+            sentence = f"The model may attend to other source tokens than asked, in step {step}. {found.sentence}"
+            return Difference(sentence, found.got, found.expected, found.shown)
+    return None
+
+
+def misassembled(expected: Tree, got: Tree) -> Difference | None:
+    """For a model made of parts: which part was called too often or never, and which mask reached it."""
+    for name, times in expected.get("called", {}).items():
+        if (have := got.get("called", {}).get(name)) != times:
+            return Difference(f"`{name}` was called {have} times, expected {times}.")
+    for name, mask in expected.get("masks", {}).items():
+        module, _, parameter = name.partition(".")
+        what = f"The `{parameter}` that reached the {module}, broadcast,"
+        if found := difference(mask, got["masks"].get(name), what, "(batch, heads, queries, keys)"):
+            return found
     return None
 
 
@@ -142,6 +199,24 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
             f"The first call is right, a second one is not: nothing may be kept from call to call. {found.sentence}"
         )
         return Difference(sentence, found.got, found.expected, found.shown)
+    for key, what in (("backward", "`backward()`"), ("stepped", "`optimizer.step()`")):
+        if (mine := got.get(key)) != (asked := expected.get(key)):
+            return Difference(f"The losses are right, but {what} ran {mine} times in the steps, expected {asked}.")
+    for step, (e, g) in enumerate(zip(expected.get("at_step", []), got.get("at_step", []), strict=False), start=1):
+        for name, gradient in e.items():
+            if found := difference(gradient, g.get(name), f"The gradient of `{name}` at `optimizer.step()` {step}"):
+                return found
+    for name, weights in expected.get("weights", {}).items():
+        if found := difference(weights, got["weights"][name], f"`{name}` after the last step"):
+            sentence = f"The losses are right, the weights are not. {found.sentence}"
+            return Difference(sentence, found.got, found.expected, found.shown)
+    if expected.get("training") != got.get("training"):
+        return Difference("The model is no longer in the mode it was in: leave `train()` and `eval()` to the caller.")
+    for count, asked in (("encoded", "encoder"), ("decoded", "decoder")):
+        if expected.get(count) != got.get(count):
+            return Difference(
+                f"The result is right, but the {asked} ran {got[count]} times, and {expected[count]} would do."
+            )
     if expected.get("calls") != got.get("calls"):
         return Difference(_calls(case.inputs["record"]["as"], expected["calls"], got["calls"]))
     return Difference("The result is right, but not what goes with it.")
@@ -149,9 +224,8 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
 
 def _calls(name: str, expected: list[Tree], got: list[Tree]) -> str:
     if len(got) != len(expected):
-        return (
-            f"`{name}` was called {len(got)} times, expected {len(expected)}: call `self.{name}` once in each forward."
-        )
+        own = name if "." in name else f"self.{name}"
+        return f"`{name}` was called {len(got)} times, expected {len(expected)}: call `{own}` once in each forward."
     for mine, asked in zip(got, expected, strict=True):
         for key, value in asked.items():
             if mine.get(key) != value:

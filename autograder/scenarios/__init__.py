@@ -12,7 +12,27 @@ from typing import Any
 from autograder.messages import Tree
 from autograder.scenarios.call import call, gradients
 from autograder.scenarios.module import module
+from autograder.scenarios.parts import assembled, attending, with_attention
+from autograder.scenarios.sealed import sealed
+from autograder.scenarios.table_model import table_model, with_model
+from autograder.scenarios.training import first_step, training
 
 Scenario = Callable[[Any, Any, Mapping[str, Any]], Tree]
 
-SCENARIOS: dict[str, Scenario] = {"call": call, "gradients": gradients, "module": module}
+SCENARIOS: dict[str, Scenario] = {
+    "call": call,
+    "gradients": gradients,
+    "module": module,
+    "attending": attending,
+    "assembled": assembled,
+    "table_model": table_model,
+    "training": training,
+    "sealed": sealed,
+}
+
+#: Where the arguments of the call have to be made first: from the inputs and the stand-ins of earlier exercises.
+MADE_BY: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[list[Any], dict[str, Any]]]] = {
+    "attending": with_attention,
+    "table_model": with_model,
+    "training": first_step,
+}

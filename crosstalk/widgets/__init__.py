@@ -10,7 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crosstalk.widgets.alignment import Alignment
     from crosstalk.widgets.attention_stages import AttentionStages
+    from crosstalk.widgets.curve_doctor import CurveDoctor
     from crosstalk.widgets.factorisation import Factorisation
     from crosstalk.widgets.head_viewer import HeadViewer
     from crosstalk.widgets.label_smoothing import LabelSmoothing
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from crosstalk.widgets.teacher_forcing import TeacherForcing
 
 __all__ = [
+    "Alignment",
     "AttentionStages",
+    "CurveDoctor",
     "Factorisation",
     "HeadViewer",
     "LabelSmoothing",
@@ -31,7 +35,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Alignment": "alignment",
     "AttentionStages": "attention_stages",
+    "CurveDoctor": "curve_doctor",
     "Factorisation": "factorisation",
     "HeadViewer": "head_viewer",
     "LabelSmoothing": "label_smoothing",

@@ -8,9 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crosstalk.data import bug_clinic
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
+from crosstalk.widgets.curve_doctor import CurveDoctor
 from crosstalk.widgets.factorisation import Factorisation
 from crosstalk.widgets.head_viewer import HeadViewer
 from crosstalk.widgets.mask_painter import MaskPainter, causal
@@ -156,6 +158,29 @@ def positions() -> Positions:
     return widget
 
 
+def curve_doctor() -> CurveDoctor:
+    """Patient X, with the loss on held-out words and two pieces of evidence."""
+    widget = CurveDoctor(patients=bug_clinic.load())
+    widget.with_validation, widget.asked = True, ["forced", "ends"]
+    return widget
+
+
+def curve_reading() -> CurveDoctor:
+    """What the doctor says of the healthy curve, as if it were one's own."""
+    healthy = bug_clinic.load()["healthy"]
+    return CurveDoctor(healthy["losses"], validation=healthy["validation"], every=bug_clinic.EVERY)
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
-    make.__name__: make for make in (predict, factorisation, attention_stages, mask_painter, head_viewer, positions)
+    make.__name__: make
+    for make in (
+        predict,
+        factorisation,
+        attention_stages,
+        mask_painter,
+        head_viewer,
+        positions,
+        curve_doctor,
+        curve_reading,
+    )
 }
