@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 from safetensors.torch import save
 
-from crosstalk.layers import fused_attention
 from crosstalk.models import Size, word_model
 from crosstalk.places import assets_folder, write_atomically
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
@@ -30,13 +29,13 @@ def checkpoint_file(name: str) -> Path:
     return assets_folder() / "checkpoints" / f"{name}.safetensors"
 
 
-def load_model(name: str, *, own: bool = True, attention: Callable = fused_attention) -> EncoderDecoder:
+def load_model(name: str, *, own: bool = True, attention: Callable | None = None) -> EncoderDecoder:
     """A trained model, ready to use: the checkpoint's weights in the student's own pieces.
 
     Args:
         name: such as ``"cmudict"``.
         own: use the student's pieces where there are some, or stand-ins alone.
-        attention: what each head does; hand in ``masked_attention`` to have the weights.
+        attention: what each head does; the `masked_attention` piece unless given.
 
     Raises:
         FileNotFoundError: there is no such checkpoint; the message lists those there are.

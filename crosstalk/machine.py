@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from torch import nn
 
 
 def best_device() -> torch.device:
@@ -22,19 +23,30 @@ def best_device() -> torch.device:
 
 
 @contextmanager
-def small_model(device: torch.device) -> Iterator[None]:
-    """Within it, PyTorch uses the threads and the precision (bfloat16 autocast or not) that were measured best."""
+def small_model(model: nn.Module, device: torch.device, bfloat16: bool | None = None) -> Iterator[None]:
+    """Within it, ``model`` is computed with the threads and the precision that were measured best.
+
+    Where that is bfloat16 (by autocast), logits still leave the model in float32, since losses need the digits, and
+    norms give bfloat16 at once: several matrices read each norm, and each would keep a rounded copy of its own.
+    ``bfloat16`` settles the precision without measuring.
+    """
     before = torch.get_num_threads()
+    half = _bfloat16_is_faster(device.type) if bfloat16 is None else bfloat16
+    hooks = [model.register_forward_hook(lambda module, args, logits: logits.float())]
+    if half:
+        norms = [module for name, module in model.named_modules() if "norm" in name.rpartition(".")[2]]
+        hooks += [norm.register_forward_hook(lambda module, args, states: states.bfloat16()) for norm in norms]
     try:
         if device.type == "cpu":
             _keep_freed_memory()
             torch.set_num_threads(_best_threads())
-        # Without the cache of cast weights: it would keep those of the first step as long as the context lasts.
-        bfloat16 = _bfloat16_is_faster(device.type)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+        # Without the cache: it would keep the rounded weights of the first step for as long as we are in here.
+        with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
             yield
     finally:
         torch.set_num_threads(before)
+        for hook in hooks:
+            hook.remove()
 
 
 @cache

@@ -9,7 +9,7 @@ from torch import nn
 
 from crosstalk import my_model
 from crosstalk.data.cmudict import LETTERS, PAD, PHONEMES
-from crosstalk.layers import fused_attention, use_attention
+from crosstalk.layers import use_attention
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 
 
@@ -25,14 +25,14 @@ class Size:
     dropout: float = 0.0
 
 
-def word_model(size: Size = Size(), *, own: bool = True, attention: Callable = fused_attention) -> EncoderDecoder:
+def word_model(size: Size = Size(), *, own: bool = True, attention: Callable | None = None) -> EncoderDecoder:
     """An encoder-decoder from letters to phonemes, freshly initialised.
 
     Args:
         size: widths and depths.
         own: of the student's pieces where there are some (a line says where a stand-in takes their place), or of
             stand-ins alone.
-        attention: what each head does; the fused one is fast and gives no weights.
+        attention: what each head does; the `masked_attention` piece unless given.
     """
 
     def piece(name: str) -> Callable:
@@ -46,5 +46,5 @@ def word_model(size: Size = Size(), *, own: bool = True, attention: Callable = f
         piece("Decoder")(size.decoder_layers, **layer),
         nn.Linear(size.d_model, len(PHONEMES)),
     )
-    use_attention(model, attention)
+    use_attention(model, attention or piece("masked_attention"))
     return model

@@ -67,7 +67,7 @@ def train(
     state = training_state.State(name, model, optimizer, log, steps)
     state.load()
     view = TrainingView(log, model, words)
-    with small_model(device), _stop_asked() as stop, _float_logits(model):
+    with small_model(model, device), _stop_asked() as stop:
         while log.step < steps and not stop.is_set():
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule((log.step + 0.5) / steps)
@@ -104,13 +104,3 @@ def _stop_asked() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _float_logits(model: nn.Module) -> Iterator[None]:
-    """Logits leave the model in float32, also where its matrices multiply in bfloat16: losses need the digits."""
-    hook = model.register_forward_hook(lambda module, args, logits: logits.float())
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -44,8 +44,9 @@ def masked_attention(
         weights = scores.softmax(dim=-1)
     else:
         # A finite fill keeps the backward free of NaN in an empty row; the second fill empties it.
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-1).masked_fill(~mask, 0.0)
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+        if not mask.any(dim=-1).all():  # elsewhere the hidden keys weigh exactly 0 already
+            weights = weights.masked_fill(~mask, 0.0)
     return weights @ value, weights
 
 
