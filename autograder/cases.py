@@ -9,10 +9,13 @@ import torch
 
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
+from autograder.scenarios import MADE_BY
 from autograder.scenarios.call import gradients as try_gradients
 from autograder.scenarios.module import recorded, take_weights
+from autograder.scenarios.parts import assembler
 from crosstalk import my_model
 from crosstalk.course import course
+from crosstalk.layers import fused_attention, use_attention
 
 
 class Arguments(NamedTuple):
@@ -26,8 +29,8 @@ def case(name: str, title: str) -> Any:
     """The inputs of a visible case.
 
     Returns:
-        `Arguments` for a function; for a class, ``build`` (makes an object from your class and copies the
-        case's weights in) and the `Arguments` of the call.
+        `Arguments` for a function (a model among them is made anew each time); for a class, ``build`` (makes an
+        object from your class and copies the case's weights in) and the `Arguments` of the call.
 
     Raises:
         KeyError: there is no such case; the message lists those there are.
@@ -37,9 +40,13 @@ def case(name: str, title: str) -> Any:
     if title not in cases:
         raise KeyError(f"{name} has no case {title!r}; it has {', '.join(map(repr, cases))}")
     inputs = decode(encode(cases[title].inputs))  # a copy: the student may change it
-    if cases[title].scenario != "module":
+    if make := MADE_BY.get(cases[title].scenario):
+        args, kwargs = make(inputs, {other: my_model.stand_in(other) for other in course().earlier_exercises(name)})
+        return Arguments(tuple(args), kwargs)
+    if cases[title].scenario not in ("module", "assembled"):
         return Arguments(tuple(inputs["args"]), inputs["kwargs"])
-    return _builder(inputs), Arguments(tuple(inputs["forward"]["args"]), inputs["forward"]["kwargs"])
+    build = assembler(inputs) if cases[title].scenario == "assembled" else _builder(inputs)
+    return build, Arguments(tuple(inputs["forward"]["args"]), inputs["forward"]["kwargs"])
 
 
 def gradients(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[torch.Tensor | None]:
@@ -59,6 +66,8 @@ def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:
         module = made_from(*inputs["build"]["args"], **options)
         has = dict(module.named_parameters())  # a class that is half written can be tried too
         take_weights(module, {name: weight for name, weight in inputs["weights"].items() if name in has})
+        if inputs.get("fused"):
+            use_attention(module, fused_attention)
         return module.train(inputs["train"])
 
     return build

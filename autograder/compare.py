@@ -74,6 +74,8 @@ def difference(expected: Tree, got: Tree, what: str, dimensions: str = "") -> Di
         for index, (e, g) in enumerate(zip(expected, got, strict=True)):
             if found := difference(e, g, f"{what}[{index}]"):
                 return found
+    if _plain_list(expected) and _plain_list(got):
+        return Difference(f"{what} is {got!r}, expected {expected!r}.", got, expected)
     if kind_of(expected) != kind_of(got):
         advice = _advice(expected, got)
         return Difference(f"{what} is {kind_of(got)}, asked is {kind_of(expected)}{advice}")
@@ -93,8 +95,14 @@ def kind_of(value: Tree) -> str:
     return f"a Python `{type(value).__name__}`"
 
 
+def _plain_list(value: Tree) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, torch.Tensor | dict) for item in value)
+
+
 def _advice(expected: Tree, got: Tree) -> str:
     kind = got.get("$kind", "") if isinstance(got, dict) else ""
+    if kind.startswith("numpy") and isinstance(expected, int | float):
+        return f": `{type(expected).__name__}(...)` makes one of it."
     if kind.startswith("numpy"):
         return ": stay in torch, numpy breaks the gradient."
     if isinstance(expected, torch.Tensor) and isinstance(got, int | float | list):

@@ -6,6 +6,7 @@ import torch
 
 from autograder.messages import Tree
 from autograder.packs import Case, ExercisePack
+from autograder.scenarios import MADE_BY
 
 MAX_LITERAL = 160  # characters of an argument list that is still pleasant to read
 
@@ -13,8 +14,18 @@ MAX_LITERAL = 160  # characters of an argument list that is still pleasant to re
 def reproduction(pack: ExercisePack, case: Case) -> str:
     """Two lines: make the inputs, call the student's own function."""
     if case.scenario == "module":
+        if case.inputs.get("initial"):
+            made = ", ".join(map(repr, case.inputs["build"]["args"]))
+            look = "{name: (weight.mean(), weight.std()) for name, weight in made.named_parameters()}"
+            return f"made = {pack.name}({made})\nsorted(made.state_dict()), {look}"
         return (f'from autograder import case; build, forward = case("{pack.name}", "{case.title}")\n'
                 f"build({pack.name})(*forward.args, **forward.kwargs)")  # fmt: skip
+    if case.scenario == "assembled":
+        return (f'from autograder import case; build, inputs = case("{pack.name}", "{case.title}")\n'
+                f"build({pack.name}).{case.inputs['method']}(*inputs.args, **inputs.kwargs)")  # fmt: skip
+    if case.scenario in MADE_BY:
+        return (f'from autograder import case; inputs = case("{pack.name}", "{case.title}")\n'
+                f"{pack.name}(*inputs.args, **inputs.kwargs)")  # fmt: skip
     arguments, options = case.inputs["args"], case.inputs["kwargs"]
     names = case.names[: len(arguments)]
     given = [_literal(value) for value in arguments]

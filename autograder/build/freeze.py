@@ -52,11 +52,9 @@ def source_hash(lesson: Lesson) -> str:
 
     exercises = exercises_of(lesson)
     first = next(iter(exercises.values()), None)
-    modules: list[ModuleType] = [
-        exercise_module,
-        draw,
-        *(sys.modules[scenario.__module__] for scenario in SCENARIOS.values()),
-    ]
+    used = {sketch.scenario for exercise in exercises.values() for sketch in exercise.cases}
+    scenarios = {SCENARIOS[name].__module__ for name in used}
+    modules: list[ModuleType] = [exercise_module, draw, *(sys.modules[name] for name in sorted(scenarios))]
     files = [inspect.getsource(module) for module in modules]
     if first:
         files.append(inspect.getsource(sys.modules[f"autograder.exercises.{lesson.id.replace('-', '_')}"]))
