@@ -151,6 +151,12 @@ def test_the_anagram_with_and_without_positions(sheet):
     assert sheet.locator("[data-moved=same]").count() == 6
 
 
+def test_an_anagram_that_is_the_word_reversed_has_one_button(sheet):
+    mount(sheet, Positions(sinusoidal_positions, word="stressed", anagram="desserts"))
+    assert sheet.get_by_role("button", name="desserts").count() == 1
+    assert sheet.get_by_role("button", name="reversed").count() == 0
+
+
 def test_a_stub_is_named_and_the_letters_can_be_moved(sheet):
     def sinusoidal_positions(length, d_model):
         raise NotImplementedError

@@ -180,7 +180,9 @@ function render({ model, el, signal }) {
     });
   }
   const asItWas = word.map((_, i) => i);
-  const presets = [["as it was", asItWas], ["reversed", [...asItWas].reverse()]];
+  const backwards = [...asItWas].reverse();
+  const presets = [["as it was", asItWas]];
+  if (spelt(anagram) !== spelt(backwards)) presets.push(["reversed", backwards]);
   if (anagram.length) presets.push([spelt(anagram), anagram]);
   const added = toggle("add the positions", model.get("with_positions"), (on) => tell(model, { with_positions: on }));
   const vectors = h("table", { class: "ctk-bars ctk-vectors" });
