@@ -1,0 +1,246 @@
+"""The scenarios that bring a model of their own: a table, and a tiny one that takes training steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autograder.cases import case
+from autograder.judging import judge_source
+from autograder.packs import packs_of
+from autograder.reproduce import reproduction
+from autograder.scenarios.table_model import TableModel, TooManyCalls, table, table_model
+from autograder.scenarios.training import training
+from crosstalk import my_model
+from crosstalk.course import course
+
+START, END, PAD = 1, 2, 0
+
+
+def _row(token: int) -> torch.Tensor:
+    row = torch.zeros(6)
+    row[token] = 1.0
+    return row
+
+
+@pytest.fixture
+def model() -> TableModel:
+    """It says 4 5 for the word 3 4, and 3 for the word 5; for any other prefix 0, and from the third place on 1."""
+    rows = {
+        ((3, 4), (START,)): _row(4),
+        ((3, 4), (START, 4)): _row(5),
+        ((3, 4), (START, 4, 5)): _row(END),
+        ((5,), (START,)): _row(3),
+        (None, (START, 3)): _row(END),
+    }
+    otherwise = torch.stack([_row(0), _row(0), _row(1)])
+    return TableModel(table(rows, otherwise, patience=20)).eval()
+
+
+def _said(logits: torch.Tensor) -> list:
+    return logits.argmax(dim=-1).tolist()
+
+
+# --- a model given as a table ----------------------------------------------------------------------------------
+
+
+def test_a_table_answers_by_source_and_prefix(model: TableModel) -> None:
+    memory = model.encode(torch.tensor([[3, 4]]))
+    assert _said(model.decode(torch.tensor([[START, 4, 5]]), memory)) == [[4, 5, END]]
+    assert _said(model.decode(torch.tensor([[START, 5, 5, 5]]), memory)) == [[4, 0, 1, 1]]
+    assert _said(model.decode(torch.tensor([[4]]), memory)) == [[0]]  # without what came before it, another prefix
+    assert (model.encoded, model.decoded) == (1, 3)
+
+
+def test_rows_for_any_source_serve_all(model: TableModel) -> None:
+    for word in ([5], [3, 4], [4, 4, 4]):
+        memory = model.encode(torch.tensor([word]))
+        assert _said(model.decode(torch.tensor([[START, 3]]), memory))[0][1] == END
+
+
+def test_a_padded_batch_with_masks_says_what_its_words_say_alone(model: TableModel) -> None:
+    source = torch.tensor([[3, 4], [5, PAD]])
+    mask = (source != PAD)[:, None, None]
+    target = torch.tensor([[START, 4], [START, 3]])
+    assert _said(model(source, target, mask)) == [[4, 5], [3, END]]
+    memory = model.encode(source, mask)[[1, 0, 1]]  # rows know their word wherever they are moved to
+    assert _said(model.decode(target[[1, 0, 1]], memory, memory_mask=mask[[1, 0, 1]])) == [[3, END], [4, 5], [3, END]]
+
+
+@pytest.mark.parametrize(("when_encoded", "when_decoded"), [(False, True), (True, False), (False, False)])
+def test_padding_in_sight_makes_another_word(model: TableModel, when_encoded: bool, when_decoded: bool) -> None:
+    source = torch.tensor([[5, PAD]])
+    mask = (source != PAD)[:, None, None]
+    memory = model.encode(source, mask if when_encoded else None)
+    said = _said(model.decode(torch.tensor([[START]]), memory, memory_mask=mask if when_decoded else None))
+    assert said == [[0]]
+
+
+def test_a_hidden_token_makes_another_prefix(model: TableModel) -> None:
+    memory = model.encode(torch.tensor([[3, 4]]))
+    target = torch.tensor([[START, 4, 5]])
+    everything = torch.ones(1, 1, 1, 3, dtype=torch.bool)
+    assert _said(model.decode(target, memory, everything)) == [[4, 5, END]]
+    assert _said(model.decode(target, memory, target[:, None, None] != START)) == [[0, 0, 1]]
+
+
+def test_whoever_never_stops_is_stopped(model: TableModel) -> None:
+    memory = model.encode(torch.tensor([[5]]))
+    with pytest.raises(TooManyCalls, match="21 times"):
+        while True:
+            model.decode(torch.tensor([[START]]), memory)
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        (torch.zeros(1, 2), TypeError),
+        (torch.tensor([START]), TypeError),
+        ([[START]], TypeError),
+        (torch.tensor([[START, 6]]), IndexError),
+        (torch.tensor([[START, -1]]), IndexError),
+    ],
+)
+def test_a_table_refuses_what_a_model_would(model: TableModel, target: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="decode"):
+        model.decode(target, model.encode(torch.tensor([[5]])))
+
+
+def test_calls_are_part_of_what_is_asked_where_they_are_counted() -> None:
+    def answer(model: Any, source: torch.Tensor) -> list:
+        model.encode(source)
+        return _said(model(source, torch.tensor([[START]])))
+
+    made = table({}, _row(3)[None], patience=5)
+    inputs = {"model": made, "args": [None, torch.tensor([[5]])], "kwargs": {}, "counts": ["encoded", "decoded"]}
+    assert table_model(answer, inputs, {}) == {"result": [[3]], "changed": [], "encoded": 2, "decoded": 1}
+    assert table_model(answer, inputs | {"counts": []}, {}) == {"result": [[3]], "changed": []}
+
+
+# --- training steps --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def inputs() -> dict:
+    pack = packs_of("train_step")[0]
+    found = next(case for case in pack.cases if case.title == "three steps of SGD")
+    return found.inputs
+
+
+@pytest.fixture
+def earlier() -> dict:
+    return {name: my_model.stand_in(name) for name in course().earlier_exercises("train_step")}
+
+
+def test_a_step_that_does_nothing_is_seen_to_do_nothing(inputs: dict, earlier: dict) -> None:
+    def answer(model: nn.Module, source: Any, target: Any, optimizer: Any, pad_id: int, start_id: int) -> float:
+        return 1.0
+
+    seen = training(answer, inputs, earlier)
+    assert seen["result"] == (1.0, 1.0, 1.0)
+    assert (seen["backward"], seen["stepped"], seen["at_step"]) == ([0, 0, 0], [0, 0, 0], [{}, {}, {}])
+    assert seen["reads"] == [{}, {}, {}]
+    assert seen["training"] == [True, True, True]
+    for name, weight in seen["weights"].items():
+        assert torch.equal(weight, inputs["weights"][name])
+
+
+def test_what_a_step_does_is_written_down(inputs: dict, earlier: dict) -> None:
+    seen = training(my_model.stand_in("train_step"), inputs, earlier)
+    assert [type(loss) for loss in seen["result"]] == [float] * 3
+    assert (seen["backward"], seen["stepped"], seen["changed"]) == ([1, 1, 1], [1, 1, 1], [])
+    for (source, target), read in zip(inputs["batches"], seen["reads"], strict=True):
+        real = target != inputs["pad_id"]
+        assert torch.equal(read["inputs"][:, 0], torch.full((len(target),), inputs["start_id"]))
+        assert torch.equal(read["inputs"][:, 1:][real[:, 1:]], target[:, :-1][real[:, 1:]])
+        assert torch.equal(read["visible"], source != inputs["pad_id"])
+    for name, weight in seen["weights"].items():
+        assert not torch.equal(weight, inputs["weights"][name])
+
+
+def test_old_gradients_are_there_before_the_first_step(inputs: dict, earlier: dict) -> None:
+    def answer(model: nn.Module, source: Any, target: Any, optimizer: Any, pad_id: int, start_id: int) -> float:
+        optimizer.step()
+        return 0.0
+
+    seen = training(answer, inputs, earlier)
+    rate, stale = inputs["options"]["lr"], inputs["stale"]
+    for name, weight in seen["weights"].items():
+        torch.testing.assert_close(weight, inputs["weights"][name] - 3 * rate * stale)
+
+
+# --- cases by hand ---------------------------------------------------------------------------------------------
+
+
+def test_a_case_brings_a_new_model_each_time() -> None:
+    step = my_model.stand_in("train_step")
+    losses = [step(*case("train_step", "three steps of SGD").args) for _ in range(2)]
+    assert losses[0] == losses[1]
+    inputs = case("greedy_word", "the end comes at once")
+    assert my_model.stand_in("greedy_word")(*inputs.args) == [END]
+
+
+@pytest.mark.parametrize("name", ["train_step", "greedy_word"])
+def test_the_two_lines_of_a_failing_case_run(name: str) -> None:
+    pack = packs_of(name)[0]
+    for found in pack.cases:
+        namespace = {name: my_model.stand_in(name)}
+        exec(reproduction(pack, found), namespace)
+        assert "inputs" in namespace
+
+
+# --- what is said ----------------------------------------------------------------------------------------------
+
+STEP = """
+def train_step(model, source, target, optimizer, pad_id, start_id):
+    inputs = shift_right({target}, start_id)
+    logits = model(source, inputs, {mask})
+    loss = token_cross_entropy(logits, target, pad_id)
+    optimizer.zero_grad()
+    loss.backward()
+    {before}
+    optimizer.step()
+    return loss.item()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"target": "target.flip(1)"}, "What the decoder reads in step 1 is wrong in"),
+        ({"mask": "padding_mask(source, pad_id + 3)"}, "The model may attend to other source tokens than asked"),
+        ({"before": "next(model.parameters()).grad.zero_()"}, "The gradient of `source_embedding.table.weight` at"),
+    ],
+)
+def test_an_unknown_mistake_in_a_step_is_told_by_what_was_seen(change: dict[str, str], sentence: str) -> None:
+    plain = {"target": "target", "mask": "padding_mask(source, pad_id)", "before": "pass"}
+    verdict = judge_source("train_step", STEP.format(**(plain | change)))
+    assert not verdict.named
+    assert sentence in verdict.text()
+
+
+def test_one_encoding_too_many_is_counted_out() -> None:
+    source = """
+def greedy_word(model, source, start_id, end_id, max_length):
+    memory, ids = model.encode(source), [start_id]
+    for place in range(max_length):
+        if place == 2:
+            memory = model.encode(source)
+        ids.append(model.decode(torch.tensor([ids]), memory)[0, -1].argmax().item())
+        if ids[-1] == end_id:
+            break
+    return ids[1:]
+"""
+    text = judge_source("greedy_word", source).text()
+    assert "The result is right, but the encoder ran 2 times, and 1 would do." in text
+
+
+def test_a_list_that_differs_is_shown_beside_the_right_one() -> None:
+    source = """
+def greedy_word(model, source, start_id, end_id, max_length):
+    return [7, 7]
+"""
+    assert "`ids` is [7, 7], expected [2]." in judge_source("greedy_word", source).text()
