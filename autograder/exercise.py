@@ -134,12 +134,16 @@ def build(
     attributes: Sequence[str] = (),
     again: dict[str, Tree] | None = None,
     train: bool = False,
+    initial: Sequence[str] = (),
+    saved: bool = False,
+    fused: bool = False,
     **kwargs: Any,
 ) -> dict[str, Tree]:
     """Inputs of the scenario ``module``: constructor arguments, weights by name, calls, what to look at."""
     made: dict[str, Tree] = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items()))}
     made |= {"forward": forward, "attributes": list(attributes), "again": again, "train": train}
-    return made | ({"record": dict(record)} if record else {})
+    asked = {"record": dict(record or {}), "initial": list(initial), "saved": saved, "fused": fused}
+    return made | {key: value for key, value in asked.items() if value}
 
 
 def applied(source: str, edits: Mapping[str, str], what: str) -> str:

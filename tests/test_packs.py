@@ -87,6 +87,9 @@ def test_reproductions_run_and_fail_as_told(name: str) -> None:
         namespace = {"torch": torch, name: my_model.stand_in(name)}
         exec(lines[0], namespace)
         result = eval(lines[1], namespace)
+        if frozen.inputs.get("initial"):  # how it is made, and nothing called
+            assert result[0] == frozen.expected["value"]["saved"], frozen.title
+            continue
         expected = frozen.expected["value"]["gradients" if frozen.scenario == "gradients" else "result"]
         for got, wanted in zip(several(result), several(expected), strict=True):
             if wanted is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from autograder.messages import Tree
 from autograder.observe import described
 from autograder.scenarios.call import accepts, backward, changed, tensors_of, with_leaves
+from crosstalk.layers import fused_attention, use_attention
 
 
 def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -23,12 +25,16 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     ``record["loosely"]``, whether they were given; with ``record["without_weights"]`` it returns None for its
     second result, as fused attention does. ``attributes`` are names that later lessons read from the object.
     ``again`` is a second call of the same object, or None, and ``train`` says whether it runs in training mode.
+    It may also have ``initial``: the names of parameters whose first values are looked at, loosely; ``saved``: look
+    at the names in the state dict, and for tensors that are neither parameter nor buffer; ``fused``: every
+    attention inside it uses the fused one, which gives no weights.
 
     Returns:
-        ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), ``attributes``, and, where the
-        names and shapes are those of the weights, ``result``, ``again`` (what the second call gave),
-        ``changed``, ``gradients`` of inputs and parameters, and ``calls`` of the recorded function. Parameters
-        are never compared by value: how they are initialised, and in which order, is free.
+        ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), ``attributes``, and, where asked for,
+        ``initial``, ``saved`` and ``plain``. Where the names and shapes are those of the weights also ``result``,
+        ``again`` (what the second call gave), ``changed``, ``gradients`` of inputs and parameters, and ``calls`` of the
+        recorded function. Parameters are never compared by value: in which order they are made, and from which
+        seed, is free.
     """
     calls: list[Tree] = []
     build = dict(inputs["build"]["kwargs"])
@@ -42,9 +48,18 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     shapes = {name: list(parameter.shape) for name, parameter in sorted(parameters.items())}
     attributes = {name: described(getattr(built, name, None)) for name in inputs["attributes"]}
     seen: dict[str, Tree] = {"kind": "module", "parameters": shapes, "attributes": attributes}
+    if inputs.get("initial"):
+        seen["initial"] = {name: _spread(parameters[name]) for name in inputs["initial"] if name in parameters}
+    if inputs.get("saved"):
+        seen["saved"] = sorted(built.state_dict())
+        seen["plain"] = sorted(
+            name for part in built.modules() for name, value in vars(part).items() if isinstance(value, torch.Tensor)
+        )
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
         return seen
     take_weights(built, inputs["weights"])
+    if inputs.get("fused"):
+        use_attention(built, fused_attention)
     built.train(inputs["train"])
     forward = inputs["forward"]
     accepts(built.forward, "forward", forward["args"], forward["kwargs"])
@@ -59,6 +74,17 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         "changed": changed(passed, before),
         "gradients": backward(result, leaves),
         "calls": calls,
+    }
+
+
+def _spread(parameter: torch.Tensor) -> Tree:
+    """The first values of a parameter, so coarsely that no seed shows: mean, log2 of the deviation, rows of zeros."""
+    values = parameter.detach().double()
+    deviation = float(values.std(correction=0))
+    return {
+        "mean": round(float(values.mean()), 1),
+        "log2 of std": round(math.log2(deviation)) if deviation > 0 else None,
+        "rows of zeros": [row for row, vector in enumerate(values) if values.dim() > 1 and not vector.any()],
     }
 
 
