@@ -166,7 +166,7 @@ for word, said in zip(bug_clinic.WORDS, x["samples"]["1500"]):
 # %% [markdown]
 # ### Predict
 #
-# Look at what it makes of *cat*, *night* and *thing*: nearly the same thing each time. Where is the first phoneme?
+# Look at what it makes of *cat*, *night* and *thing*. Where is the first phoneme?
 
 # %%
 Predict(
@@ -208,7 +208,19 @@ Predict(
 # | `no source positions` | nothing tells the encoder where in the word a letter stands |
 # | `encoder not trained` | the encoder's layers are in a plain list, so the optimiser never gets their weights |
 #
-# All twelve have been trained by others before you, and reported as "it runs, but …".
+# For one of them the lowest loss that can be reached is known, and a model that is sure and right shows it. Its logits
+# are enormous where the right token is. After a softmax they are just 1 there and 0 elsewhere, and for the
+# cross-entropy, which takes them for logits, a difference of 1 is not much.
+
+# %%
+sure = torch.full((1, 1, V), -100.0)  # (batch, length, vocabulary)
+sure[0, 0, 5] = 100.0
+right = torch.tensor([[5]])
+print(f"loss of one who is sure and right:  {token_cross_entropy(sure, right, cmudict.PAD):.2f}")
+print(f"the same with a softmax before it:  {token_cross_entropy(sure.softmax(dim=-1), right, cmudict.PAD):.2f}")
+
+# %% [markdown]
+# Now your six. First their training losses alone.
 
 # %%
 figure, axes = plt.subplots(2, 3, figsize=(10, 5), sharex=True, sharey=True, facecolor="white", layout="constrained")
@@ -314,8 +326,8 @@ hint("diagnoses")
 #   within a hundred steps. Left alone it repeats one token for ever; B falls silent.
 # - **The loss stays high**: *torn pairs* (D) and *softmax twice* (C). C answers each word in another way, and is often
 #   right. Its loss cannot fall below 2.78, D's did.
-# - **The same to nearly all words**: *torn pairs* (D) and *source mask inverted*. With the mask inverted, no gradient
-#   reaches the letters, and the source embedding stays where it was. D's moved.
+# - **The same to nearly all words**: *torn pairs* (D) and *source mask inverted*. With the mask inverted, hardly any
+#   gradient reaches the letters, and the source embedding stays about where it was. D's moved.
 # - **The healthy curve**: *end token ignored* (A) and *encoder not trained*. A never stops. An encoder that is not
 #   trained shows in its weights alone: a random encoder mixes letters well enough for the rest of the model to learn
 #   from it. So look at the weights once in every training.
@@ -545,7 +557,7 @@ trace("repaired_train_step")
 #
 # Now train with what you mended: your loader, your mask and your step, in one small model, on the real dictionary. And
 # beside it the same model from the same seed with **one** thing broken again, the mask. Both trainings together take
-# about half a minute.
+# less than a minute.
 
 
 # %%
@@ -604,7 +616,8 @@ figure, ax = plt.subplots(figsize=(6, 3.2), facecolor="white", layout="constrain
 for log, colour, name in ((broken, "#d55e00", "mask not causal"), (mended, "#0072b2", "mended")):
     curve = torch.tensor(log.losses).reshape(-1, 5).mean(dim=1)  # means of 5 steps
     ax.plot(range(5, steps + 1, 5), curve, color=colour, label=name)
-    print(f"{name:<16} last loss {curve[-1]:.2f}, says", log.said[max(log.said)])
+    last = {word: said[:29] + " …" if len(said) > 30 else said for word, said in log.said[max(log.said)].items()}
+    print(f"{name:<16} last loss {curve[-1]:.2f}, says {last}")
 ax.axhline(math.log(V), color="grey", linewidth=0.8, linestyle=":")
 ax.set_xlabel("steps")
 ax.set_ylabel("loss, nats per token")
@@ -629,9 +642,9 @@ CurveDoctor(broken.losses, vocabulary=V)
 CurveDoctor(mended.losses, vocabulary=V)
 
 # %% [markdown]
-# The first loss of your model is larger than ln V, and the doctor says so. The output layer of `word_model` is also its
-# embedding table, so an untrained model begins by repeating the token that it has just read. It gets over that in a few
-# steps. The patients have an output layer of their own, which is why they begin at ln V.
+# To the broken one it says what you found out with patient B: such a loss is too good, and a look at held-out words
+# would tell why. It cannot see more than the curve, and it says so. When you measure the loss on held-out data too,
+# hand that in as `validation=...`, and it can say more.
 #
 # <details><summary>A still picture of such a reading, for reading without a kernel</summary>
 #

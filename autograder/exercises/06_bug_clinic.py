@@ -30,17 +30,18 @@ _AGAINST = {
         "input not shifted": "A's loss needs hundreds of steps and stops at 0.3. A decoder that reads its answer is "
         "done within a hundred, near 0.",
         "mask not causal": "A's loss stops at 0.3. A decoder that sees what comes would bring it to 0.",
-        "labels shifted too": "Each of A's words begins rightly, phoneme by phoneme. Labels two ahead would leave out "
-        "the first.",
+        "labels shifted too": "A says *cat* and *thing* rightly, from the first phoneme on, before it runs on. Labels "
+        "two ahead would leave out the first.",
         "softmax twice": "A's loss falls to 0.3. With a softmax too many it could not fall below 2.78.",
         "gradients never cleared": "A's curve lies on the healthy one. Gradients that pile up would make it jump.",
         "learning rate too high": "A's curve lies on the healthy one, and its weights went no further. Steps that are "
         "too long show in both.",
-        "torn pairs": "A says another thing to each word, and begins rightly. With torn pairs it could not know how.",
+        "torn pairs": "A begins *cat* with K AE T and *thing* with TH IH NG, so it listens. With torn pairs there would "
+        "be nothing to learn from a word.",
         "same batch again": "A's loss on held-out words falls with the other. One batch learnt by heart would drive "
         "the two apart.",
-        "source mask inverted": "A begins each word rightly, so it reads the letters. Behind an inverted mask it could "
-        "not.",
+        "source mask inverted": "A begins *cat* with K AE T and *thing* with TH IH NG, so it reads the letters. Behind "
+        "an inverted mask it could not.",
         "no source positions": "A tells *cat* from *act*. Without positions the two would be the same to it.",
         "encoder not trained": "A's encoder moved as far as the healthy one's.",
     },
@@ -69,7 +70,8 @@ _AGAINST = {
         "input not shifted": "C's loss never comes below 3. A decoder that reads its answer is near 0 within a "
         "hundred steps.",
         "mask not causal": "C's loss never comes below 3. A decoder that sees what comes would bring it to 0.",
-        "labels shifted too": "C begins most words rightly. Labels two ahead would leave out the first phoneme.",
+        "labels shifted too": "C begins *cat* with K and *night* with N. Labels two ahead would leave out the first "
+        "phoneme.",
         "gradients never cleared": "C's curve creeps down smoothly, and its weights went no further than the healthy "
         "one's. Gradients that pile up make it jump and throw the weights far away.",
         "learning rate too high": "C's curve creeps down smoothly, and its weights went no further than the healthy "
@@ -99,8 +101,8 @@ _AGAINST = {
         "source mask inverted": "Near: in both nothing of the word arrives. But then the source embedding would get "
         "no gradient and stay where it was. D's moved as far as the healthy one's: it reads its words, and they do not "
         "help.",
-        "no source positions": "Without positions *cat* and *act* would sound alike, but not *cat* and *act* and "
-        "everything else. D says two things to 320 words.",
+        "no source positions": "Without positions *cat* and *act* would be the same to it, but *cat* and *island* "
+        "would not. D says two things to 320 words.",
         "encoder not trained": "D's encoder moved as far as the healthy one's.",
     },
     "E": {
@@ -139,8 +141,8 @@ _AGAINST = {
         "words has something of their letters.",
         "source mask inverted": "F says 320 different things to 320 words, so it reads them. And its training loss "
         "goes to 0.",
-        "no source positions": "F tells words of the same letters apart, and its training loss goes to 0. Without "
-        "positions it would stay near 1.",
+        "no source positions": "Near: *cat* and *act* come out the same. But *night* and *thing* do not, and F's "
+        "training loss goes to 0. Without positions it would stay near 1.",
         "encoder not trained": "F's encoder moved. Less than the healthy one's, but so did all of its parts.",
     },
 }

@@ -128,8 +128,8 @@ def moved(model: nn.Module, start: dict[str, Tensor], part: str) -> float:
     return math.sqrt(way / size)
 
 
-def train(training: Training, words: datasets.Dataset, held_out: datasets.Dataset) -> dict[str, Any]:
-    """Train one patient and examine it.
+def train(training: Training, batches: WordBatches, held_out: datasets.Dataset, steps: int = STEPS) -> dict[str, Any]:
+    """Train one patient for the first so many steps of its schedule, and examine it.
 
     Returns:
         ``losses``, ``validation``, ``samples`` and the figures, as `crosstalk.data.bug_clinic.load` describes them.
@@ -137,12 +137,12 @@ def train(training: Training, words: datasets.Dataset, held_out: datasets.Datase
     torch.manual_seed(SEED)
     model = training.build()
     start = {name: weight.clone() for name, weight in model.state_dict().items()}
-    training.batches = WordBatches(words, BATCH, SEED)
+    training.batches = batches
     optimizer = torch.optim.AdamW(training.trained(model), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
     losses: list[float] = []
     validation: list[float] = []
     samples: dict[str, list[str]] = {}
-    for step in range(STEPS):
+    for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate_at(step, RATE * training.faster)
         model.train()
@@ -158,7 +158,7 @@ def train(training: Training, words: datasets.Dataset, held_out: datasets.Datase
             validation.append(round(validate(training, model, held_out)[0], 4))
         if step + 1 in SAMPLED:
             samples[str(step + 1)] = read_aloud(training, model)
-    curve = [round(sum(losses[at : at + EVERY]) / EVERY, 4) for at in range(0, STEPS, EVERY)]
+    curve = [round(sum(losses[at : at + EVERY]) / EVERY, 4) for at in range(0, steps, EVERY)]
     seen = {"first": round(losses[0], 3), "losses": curve, "validation": validation, "samples": samples}
     return seen | examine(training, model, held_out, start)
 
@@ -176,6 +176,7 @@ def main() -> None:
     """Train the healthy one and the patients, or those named."""
     torch.set_num_threads(1)
     words, held_out = training_words(), validation_words()
+    batches = WordBatches(words, BATCH, SEED)
     named = sys.argv[1:]
     if unknown := set(named) - set(FAULTS):
         raise SystemExit(f"There is no {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}.")
@@ -183,7 +184,7 @@ def main() -> None:
     clinic, log = {}, [f"{len(words):,} words to train on, {len(held_out)} to look at, seed {SEED}, {STEPS:,} steps"]
     for letter, fault in chosen.items():
         begun = time.monotonic()
-        clinic[letter] = train(FAULTS[fault](), words, held_out)
+        clinic[letter] = train(FAULTS[fault](), batches, held_out)
         log.append(told(letter, clinic[letter], time.monotonic() - begun))
         print(log[-1], flush=True)
     if named:
