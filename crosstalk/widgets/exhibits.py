@@ -8,8 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crosstalk.checkpoints import load_model
 from crosstalk.data import bug_clinic
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
+from crosstalk.widgets.alignment import Alignment
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
 from crosstalk.widgets.curve_doctor import CurveDoctor
@@ -158,6 +160,13 @@ def positions() -> Positions:
     return widget
 
 
+def alignment() -> Alignment:
+    """A shipped checkpoint says “phone”, with its p knocked out."""
+    widget = Alignment(load_model("cmudict-lesson", own=False), "phone")
+    widget.knocked = [0]
+    return widget
+
+
 def curve_doctor() -> CurveDoctor:
     """Patient X, with the loss on held-out words and two pieces of evidence."""
     widget = CurveDoctor(patients=bug_clinic.load())
@@ -180,6 +189,7 @@ EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
         mask_painter,
         head_viewer,
         positions,
+        alignment,
         curve_doctor,
         curve_reading,
     )
