@@ -55,8 +55,8 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", choices=("muon", "adamw"), default=["muon", "adamw"])
     asked = parser.parse_args()
     with small_model(nn.Identity(), CPU):
-        print(f"{torch.get_num_threads()} thread(s), "
-              f"{'bfloat16' if torch.is_autocast_enabled('cpu') else 'float32'}, batches of {BATCH} words\n")  # fmt: skip
+        precision = "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+        print(f"{torch.get_num_threads()} thread(s), {precision}, batches of {BATCH} words\n")
     print("| split | optimiser | steps | seconds | PER | WER | PER, first listed | WER, first listed |")
     print("| --- " * 8 + "|")
     for by in asked.splits:
