@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -64,22 +65,27 @@ def _keep_freed_memory() -> None:
 
 @cache
 def _best_threads() -> int:
-    """One, or as many as there are cores, where that is really faster for matrices of a lesson's size.
+    """One, or as many as there are cores (up to four), where that is really faster for matrices of a lesson's size.
 
     Two threads on two cores of which one is busy wait for each other at every operation: a training step was seen
     to take 17 times as long. So more than one thread must win by a fifth, in each of three tries.
     """
-    before, cores = torch.get_num_threads(), torch.get_num_threads()
+    before, several = torch.get_num_threads(), min(4, cores())
     try:
-        for _ in range(3 if cores > 1 else 0):
+        for _ in range(3 if several > 1 else 0):
             torch.set_num_threads(1)
             one = _seconds(torch.float32)
-            torch.set_num_threads(cores)
+            torch.set_num_threads(several)
             if _seconds(torch.float32) > 0.8 * one:
                 return 1
     finally:
         torch.set_num_threads(before)
-    return cores
+    return several
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
@@ -90,7 +96,7 @@ def _bfloat16_is_faster(device: str) -> bool:
 
 
 def _seconds(dtype: torch.dtype) -> float:
-    """The time of matrix products of a lesson's size: the best of a few, for other programs disturb."""
+    """The time of ten matrix products of a lesson's size: the median of five, for other programs disturb."""
     states, matrix = torch.ones(1024, 128, dtype=dtype), torch.ones(128, 512, dtype=dtype)
     times = []
     for _ in range(5):
