@@ -15,18 +15,13 @@ from typing import Any
 
 from crosstalk.places import assets_folder
 
-#: ε of each model, and the file of its weights in assets/checkpoints.
-CHECKPOINTS = {0.0: "cmudict-smoothing-0.safetensors", 0.1: "cmudict-smoothing-01.safetensors"}
+#: ε of each model, and the name of its checkpoint (`crosstalk.checkpoints.load_model`).
+CHECKPOINTS = {0.0: "cmudict-smoothing-0", 0.1: "cmudict-smoothing-01"}
 
 
 def table_file() -> Path:
     """Where the table is."""
     return assets_folder() / "data" / "label_smoothing" / "calibration.json"
-
-
-def checkpoint_file(smoothing: float) -> Path:
-    """Where the weights of the model trained with that ε are."""
-    return assets_folder() / "checkpoints" / CHECKPOINTS[smoothing]
 
 
 def load() -> dict[str, Any]:

@@ -4,27 +4,25 @@
     python -m crosstalk.data.label_smoothing_build --measure  # the measuring alone, on the checkpoints that are there
 
 One thread, one seed, the same batches for both. It writes both checkpoints, measures them as they were written (in
-float16) on words they were not trained on, writes the table that `crosstalk.data.label_smoothing` loads, and puts its
-own log into the card.
+float16) on words they were not trained on, writes the table that `crosstalk.data.label_smoothing` loads, and puts
+its figures into the card.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
+from crosstalk.checkpoints import load_model, save_model
 from crosstalk.data import cmudict
 from crosstalk.data.cmudict_card import fill
-from crosstalk.data.label_smoothing import CHECKPOINTS, checkpoint_file, table_file
+from crosstalk.data.label_smoothing import CHECKPOINTS, table_file
 from crosstalk.data.label_smoothing_measure import FIGURES, measure
 from crosstalk.data.word_batches import WordBatches
-from crosstalk.models import word_model
+from crosstalk.models import Size, word_model
 from crosstalk.places import write_atomically
 from crosstalk.stand_ins.lesson_02 import padding_mask
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
@@ -34,8 +32,7 @@ from crosstalk.training import TrainStep, train
 if TYPE_CHECKING:
     import datasets
 
-SEED, STEPS, BATCH = 0, 1500, 128
-_TIED = "generator.weight"  # the same tensor as the target table, so it is not written twice
+SEED, STEPS, BATCH = 0, 800, 128
 
 
 def smoothed_step(smoothing: float) -> TrainStep:
@@ -65,28 +62,6 @@ def build_model() -> EncoderDecoder:
     return word_model(own=False)
 
 
-def save_model(model: EncoderDecoder, smoothing: float, trained: str) -> None:
-    """Write the weights in float16, with what the training printed last."""
-    weights = {name: each.detach().half().contiguous() for name, each in model.state_dict().items() if name != _TIED}
-    write_atomically(checkpoint_file(smoothing), save(weights, {"smoothing": f"{smoothing:g}", "trained": trained}))
-
-
-def load_model(smoothing: float) -> EncoderDecoder:
-    """The trained model, in float32 and evaluation mode.
-
-    Raises:
-        FileNotFoundError: the checkpoint is missing; the message says how to make it.
-    """
-    file = checkpoint_file(smoothing)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file.name} is missing: run `python -m crosstalk.data.label_smoothing_build`.")
-    model = build_model()
-    with safe_open(file, "pt") as weights:
-        state = {name: weights.get_tensor(name).float() for name in weights.keys()}  # noqa: SIM118
-    model.load_state_dict(state | {_TIED: state["target_embedding.table.weight"]})
-    return model.eval()
-
-
 def held_out_words() -> datasets.Dataset:
     """The validation part of the split by family: no relative of its words was trained on."""
     return cmudict.load("validation")
@@ -95,10 +70,13 @@ def held_out_words() -> datasets.Dataset:
 def train_both() -> None:
     """Train both models and write their checkpoints."""
     batches = WordBatches(cmudict.load("train"), BATCH, SEED)
-    for smoothing in CHECKPOINTS:
-        model, begun = build_model(), time.monotonic()
-        log = train(model, batches, STEPS, smoothed_step(smoothing), words=(), device=torch.device("cpu"))
-        save_model(model, smoothing, f"{log!r}, {time.monotonic() - begun:.0f} s")
+    for smoothing, name in CHECKPOINTS.items():
+        model = build_model()
+        # Under its name a training that was stopped goes on.
+        log = train(model, batches, STEPS, smoothed_step(smoothing), name=name, words=(), device=torch.device("cpu"))
+        save_model(
+            model, name, Size(), log, f"{STEPS:,} steps of {BATCH} words of the split by family, ε = {smoothing:g}"
+        )
         print(f"ε = {smoothing:g}: {log!r}", flush=True)
 
 
@@ -109,7 +87,8 @@ def main() -> None:
     torch.set_num_threads(1)
     if not parser.parse_args().measure:
         train_both()
-    table = measure({smoothing: load_model(smoothing) for smoothing in CHECKPOINTS}, held_out_words())
+    models = {smoothing: load_model(name, own=False) for smoothing, name in CHECKPOINTS.items()}
+    table = measure(models, held_out_words())
     write_atomically(table_file(), json.dumps(table, separators=(",", ":")).encode())
 
     lines = ["| figure | ε = 0 | ε = 0.1 | difference | its 95 % interval |", "| --- " * 5 + "|"]
@@ -122,18 +101,8 @@ def main() -> None:
             f"| {change['low']} to {change['high']} |"
         )
     card = table_file().parent / "README.md"
-    figures = {"log": _log(), "table": "\n".join(lines)}
-    write_atomically(card, fill(card.read_text(encoding="utf-8"), figures))
+    write_atomically(card, fill(card.read_text(encoding="utf-8"), {"table": "\n".join(lines)}))
     print("\n".join(lines))
-
-
-def _log() -> str:
-    """What the trainings printed last, as the checkpoints hold it."""
-    lines = []
-    for smoothing in CHECKPOINTS:
-        with safe_open(checkpoint_file(smoothing), "pt") as weights:
-            lines.append(f"ε = {smoothing:g}: {weights.metadata()['trained']}")
-    return "\n".join(["```", *lines, "```"])
 
 
 if __name__ == "__main__":

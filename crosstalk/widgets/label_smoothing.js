@@ -273,8 +273,8 @@ function render({ model, el, signal }) {
     names.forEach((name, i) => {
       const at = y(0.4 - 0.075 * i);
       plot.append(
-        i === 0 ? s("circle", { class: "ctk-dot-0", cx: x(0.66), cy: at, r: 4 }) : s("rect", { class: "ctk-dot-1", x: x(0.66) - 4, y: at - 4, width: 8, height: 8 }),
-        s("text", { class: `ctk-name-${i}`, x: x(0.66) + 10, y: at + 4 }, `${name}, ECE ${written(models[i].ece.value, 3)}`),
+        i === 0 ? s("circle", { class: "ctk-dot-0", cx: x(0.52), cy: at, r: 4 }) : s("rect", { class: "ctk-dot-1", x: x(0.52) - 4, y: at - 4, width: 8, height: 8 }),
+        s("text", { class: `ctk-name-${i}`, x: x(0.52) + 10, y: at + 4 }, `${name}, ECE ${written(models[i].ece.value, 3)}`),
       );
     });
     return plot;
@@ -296,6 +296,8 @@ function render({ model, el, signal }) {
 
   onChange(model, ["results", "numbers"], draw);
   draw();
+  // On a narrow page the bars scroll: begin in the middle, where the right token stands.
+  requestAnimationFrame(() => (bars.scrollLeft = (bars.scrollWidth - bars.clientWidth) / 2));
 }
 
 export default { render };
