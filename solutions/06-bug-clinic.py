@@ -121,8 +121,8 @@ for step, said in healthy["samples"].items():
     print(f"after {step:>4} steps:", "   ".join(f"{word}: {one}" for word, one in zip(bug_clinic.WORDS, said[:4])))
 
 # %% [markdown]
-# It begins near ln V, stands for a moment at what the frequent tokens give, and then falls, fast at first. The two
-# curves go down together. What it says is more and more the word that it was given.
+# It begins near ln V, falls fast and then slowly, and the two curves go down together. What it says is at first nearly
+# the same for all words, then more and more the word that it was given.
 #
 # ## 2. The order of an examination
 #
@@ -191,7 +191,7 @@ Predict(
 #
 # ## 4. What it can be
 #
-# Your six patients have six of these, each another one. X had the third.
+# Your six patients have six of these, no two the same. X had the third.
 #
 # | name | what happens |
 # |---|---|
@@ -282,7 +282,7 @@ for question, answer in questions.items():
 # ```
 # diagnoses(patient) → cause
 # patient  "A" to "F"
-# cause    a name from the table, such as "torn pairs"
+# cause    a name from the table, such as "labels shifted too"
 # ```
 #
 # ```python
@@ -407,8 +407,8 @@ hint("repaired_batch")
 show_pairs(my_model.repaired_batch)
 
 # %% [markdown]
-# Two of your patients came from such a loader. One of the faults makes the whole training worthless. The other leaves
-# the curve as it should be, and only who listens will notice.
+# You have met both faults in patients. One of them makes the whole training worthless. The other leaves the curve as it
+# should be, and only who listens will notice.
 #
 # ### A mask in plain English
 #

@@ -36,8 +36,8 @@ _AGAINST = {
         "gradients never cleared": "A's curve lies on the healthy one. Gradients that pile up would make it jump.",
         "learning rate too high": "A's curve lies on the healthy one, and its weights went no further. Steps that are "
         "too long show in both.",
-        "torn pairs": "A begins *cat* with K AE T and *thing* with TH IH NG, so it listens. With torn pairs there would "
-        "be nothing to learn from a word.",
+        "torn pairs": "A begins *cat* with K AE T and *thing* with TH IH NG, so it listens. With torn pairs a word "
+        "would tell it nothing.",
         "same batch again": "A's loss on held-out words falls with the other. One batch learnt by heart would drive "
         "the two apart.",
         "source mask inverted": "A begins *cat* with K AE T and *thing* with TH IH NG, so it reads the letters. Behind "
