@@ -47,7 +47,7 @@ def train(
     """Train ``model`` for ``steps`` steps in all, with a rate that rises over the first 5 % and falls to 0.
 
     Args:
-        model: an EncoderDecoder; it is changed, and stays on the device that it was trained on.
+        model: an EncoderDecoder; it is changed, and comes back to the device that it was on.
         batches: such as `crosstalk.data.word_batches.WordBatches`.
         steps: where the training ends, those of an earlier, stopped run included.
         train_step: ``(model, source, target, optimizer, pad_id, start_id)`` → loss.
@@ -60,6 +60,7 @@ def train(
         the log: the loss of each step, and what the model said on the way.
     """
     device = device or best_device()
+    home = next(model.parameters()).device
     model.to(device).train()
     optimizer = optimizer or MuonAndAdamW(model)
     rates = [group["lr"] for group in optimizer.param_groups]
@@ -77,7 +78,7 @@ def train(
             if state.seconds_since_saved() > SAVE_EVERY:
                 state.save()
     state.save()
-    model.eval()
+    model.to(home).eval()
     view.end(stopped=stop.is_set())
     return log
 
