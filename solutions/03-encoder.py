@@ -45,8 +45,10 @@ from crosstalk.my_model import MultiHeadAttention
 import matplotlib.pyplot as plt
 
 from crosstalk import my_model
+from crosstalk.checkpoints import load_model
 from crosstalk.data import cmudict
 from crosstalk.map import model_map
+from crosstalk.models import word_model
 from crosstalk.torch_weights import encoder_weights
 from crosstalk.widgets import Positions, Predict
 
@@ -97,7 +99,7 @@ attention = my_model.MultiHeadAttention(16, 4).requires_grad_(False)
 from_live, _ = attention(letters(cmudict.batch(["live"])))  # (1, 4, 16)
 from_evil, _ = attention(letters(cmudict.batch(["evil"])))  # (1, 4, 16)
 
-print(f"row by row, the largest difference:      {(from_live - from_evil).abs().max():.3f}")
+print(f"row by row, the largest difference:       {(from_live - from_evil).abs().max():.3f}")
 print(f"letter by letter, the largest difference: {(from_live - from_evil.flip(1)).abs().max():.1e}")
 
 # %% [markdown]
@@ -128,11 +130,10 @@ print(f"letter by letter, the largest difference: {(from_live - from_evil.flip(1
 # How fast do they turn?
 
 # %%
-d_model = 16
-turn = 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)  # (8,), radians a place
-for i, radians in enumerate(turn.tolist()):
-    columns, once_round = f"columns {2 * i:2d} and {2 * i + 1:2d}", 2 * math.pi / radians
-    print(f"hand {i}, {columns}: {radians:.4f} radians a place, once round in {once_round:6,.0f} places")
+for i in range(8):  # d_model = 16
+    turn = 10_000 ** (-2 * i / 16)
+    columns, round_in = f"columns {2 * i:2d} and {2 * i + 1:2d}", f"{2 * math.pi / turn:6,.0f}"
+    print(f"hand {i}, {columns}: {turn:.4f} radians a place, once round in {round_in} places")
 
 # %% [markdown]
 # ### Exercise 1: `sinusoidal_positions`
@@ -195,7 +196,7 @@ right.grid(alpha=0.3)
 plt.show()
 
 # %% [markdown]
-# Both curves have the same shape: a peak at the place itself, and a fall to both sides, with small waves. How alike two
+# Both curves have the same shape: a peak at the place itself, and a fall to both sides, with waves. How alike two
 # places are depends only on **how far apart** they are, not on where. That is no accident: for any two angles,
 # $\sin a \sin b + \cos a \cos b = \cos(a - b)$, and so
 #
@@ -213,10 +214,11 @@ for s, t in ((3, 7), (10, 14), (30, 34), (3, 8)):
 #
 # The widget draws **your** `sinusoidal_positions`, the one in this notebook. Three things to try:
 #
-# 1. Change `d_model`. Which columns are the same as before, and which are new?
-# 2. Click on a place, and look at its dot products. Where is the second highest?
-# 3. Drag the letters of *stressed* until they read *desserts*, once with positions and once without. How many of the
-#    vectors are new?
+# 1. Point at one place in the map, then at another. The curve on the right stays where it is: only the offset counts.
+# 2. Set `d_model` to 4, which leaves two hands. Which other offsets look almost like 0 now? With every hand more, there
+#    are fewer of these doubles.
+# 3. Drag the letters of *stressed*, or press *desserts*: once with the positions added, once without. How many of the
+#    eight vectors are new?
 #
 # <details><summary>A still picture of it, with other words, for reading without a kernel</summary>
 #
@@ -241,14 +243,15 @@ for width in (16, 64, 256):
     position = my_model.sinusoidal_positions(5, width)[4].norm()
     row = torch.randn(width)
     small = row * width**-0.5
-    print(f"{width:7d}{position:13.1f}{row.norm():17.1f}{small.norm():20.1f}{(small * math.sqrt(width)).norm():20.1f}")
+    sizes = (position, row.norm(), small.norm(), (small * math.sqrt(width)).norm())
+    print("{:7d}{:13.1f}{:17.1f}{:20.1f}{:20.1f}".format(width, *sizes))
 
 # %% [markdown]
 # Each pair of a position has length 1 (sin² + cos² = 1), so the whole has length √(d_model/2), always. A row whose
 # numbers have standard deviation d_model^-½ is far shorter: added as it is, the letter would drown in its position. So
 # it is multiplied by √d_model first.
 #
-# Then why not begin with standard deviation 1 and leave the factor out? Because a table can do two jobs. In lesson 04
+# Then why not begin with standard deviation 1 and leave the factor out? Because a table can do two jobs. In many models
 # the decoder's table reads tokens, and the very same table then *scores* which token comes next, by dot products. Try
 # both for that second job, with our 42 target tokens. The loss is the surprise at the right token, -log P, on average.
 # A model that knows nothing yet gives every token 1/42, so it should be near ln 42.
@@ -333,12 +336,12 @@ torch.manual_seed(0)
 embed = my_model.TokenEmbedding(len(cmudict.LETTERS), 16, cmudict.PAD).requires_grad_(False)
 live, evil = embed(cmudict.batch(["live"])), embed(cmudict.batch(["evil"]))  # (1, 4, 16) each
 for place, letter in enumerate("live"):
-    print(
-        f"{letter} at place {place} and at place {3 - place}: {(live[0, place] - evil[0, 3 - place]).norm():.2f} apart"
-    )
+    apart = (live[0, place] - evil[0, 3 - place]).norm()
+    print(f"{letter} at place {place} and at place {3 - place}: {apart:.2f} apart")
 
 last = embed(cmudict.batch(["e"]), start=3)  # (1, 1, 16)
-print(f"the e of live, alone but at place 3: {(last[0, 0] - live[0, 3]).abs().max():.1e} from the one in the word")
+gap = (last[0, 0] - live[0, 3]).abs().max()
+print(f"the e of live, alone but with start=3: {gap:.2f} from the one in the word")
 
 # %% [markdown]
 # ## 4. Layer norm
@@ -533,7 +536,8 @@ Predict(
 #     attention                            your MultiHeadAttention
 #     feed_forward                         FeedForward
 # forward(states, mask=None) → states, the same shape (batch, length, d_model)
-#     mask    bool, broadcasts to (batch, heads, queries, keys), True = may attend; None hides nothing
+#     mask    bool, True = may attend, broadcasts to (batch, heads, queries, keys);
+#             None hides nothing
 # ```
 #
 # These four names are fixed: later lessons load weights by them. The layer returns the states alone, without the
@@ -598,14 +602,15 @@ print(f"evaluation: the states move by {(layer.eval()(live) - live).abs().max():
 
 # %%
 torch.manual_seed(0)
-wide = my_model.TokenEmbedding(len(cmudict.LETTERS), 64, cmudict.PAD)
+embed64 = my_model.TokenEmbedding(len(cmudict.LETTERS), 64, cmudict.PAD)
 with torch.no_grad():
-    stream = wide(cmudict.batch(["mississippi"]))  # (1, 11, 64)
+    stream = embed64(cmudict.batch(["mississippi"]))  # (1, 11, 64)
     sizes = [stream.std().item()]
     for _ in range(24):
         stream = my_model.EncoderLayer(64, 4, 256)(stream)
         sizes.append(stream.std().item())
-print("standard deviation after 0, 6, 12, 18, 24 layers:", ", ".join(f"{sizes[n]:.2f}" for n in (0, 6, 12, 18, 24)))
+for layers in (0, 6, 12, 18, 24):
+    print(f"standard deviation after {layers:2d} layers: {sizes[layers]:.2f}")
 
 # %% [markdown]
 # It grows with each layer. So the encoder has one norm of its own, after the last layer. What comes out of it is the
@@ -670,12 +675,12 @@ torch.manual_seed(1)
 names = ["cat", "onion", "mississippi"]
 tokens = cmudict.batch(names)  # (3, 11)
 visible = my_model.padding_mask(tokens, cmudict.PAD)  # (3, 1, 1, 11)
-states = wide(tokens).detach()  # (3, 11, 64)
+states = embed64(tokens).detach()  # (3, 11, 64)
 
 their_layer = nn.TransformerEncoderLayer(64, 4, 256, dropout=0.0, batch_first=True, norm_first=True)
 theirs = nn.TransformerEncoder(their_layer, 3, norm=nn.LayerNorm(64), enable_nested_tensor=False)
 with torch.no_grad():
-    for parameter in theirs.parameters():  # their copies start alike, biases at 0 and scales at 1: shake them apart
+    for parameter in theirs.parameters():  # their layers are copies of one: shake them apart
         parameter.add_(0.1 * torch.randn_like(parameter))
 
 mine = my_model.Encoder(3, 64, 4, 256)
@@ -687,9 +692,8 @@ for precision in (torch.float32, torch.float64):
     with torch.no_grad():
         memory = mine(states.to(precision), visible)  # (3, 11, 64)
         their_memory = theirs(states.to(precision), src_key_padding_mask=~real)  # (3, 11, 64)
-    print(
-        f"{precision}: largest difference at {int(real.sum())} letters: {(memory - their_memory)[real].abs().max():.1e}"
-    )
+    gap = (memory - their_memory)[real].abs().max()
+    print(f"{precision}: largest difference at {int(real.sum())} letters: {gap:.1e}")
 
 # %% [markdown]
 # Number for number, up to rounding. What you have written *is* the encoder of the library.
@@ -704,10 +708,18 @@ for precision in (torch.float32, torch.float64):
 # %%
 torch.manual_seed(0)
 encoder = my_model.Encoder(3, 64, 4, 256).requires_grad_(False)
-for name, source in (("without positions", lambda word: wide.table(word) * math.sqrt(64)), ("with positions   ", wide)):
+
+
+def without_positions(tokens):
+    return embed64.table(tokens) * math.sqrt(64)
+
+
+for name, embedding in (("without positions", without_positions), ("with positions   ", embed64)):
     with torch.no_grad():
-        of_live, of_evil = (encoder(source(cmudict.batch([word]))) for word in ("live", "evil"))  # (1, 4, 64) each
-    print(f"{name}: rows of the same letters differ by {(of_live - of_evil.flip(1)).abs().max():.1e}")
+        of_live = encoder(embedding(cmudict.batch(["live"])))  # (1, 4, 64)
+        of_evil = encoder(embedding(cmudict.batch(["evil"])))  # (1, 4, 64)
+    gap = (of_live - of_evil.flip(1)).abs().max()
+    print(f"{name}: rows of the same letters differ by {gap:.1g}")
 
 # %% [markdown]
 # Without positions, every layer keeps the rows as they are and only moves them. That is exact, whatever the weights, so
@@ -725,7 +737,7 @@ hidden = my_model.padding_mask(beside, cmudict.PAD)  # (2, 1, 1, 11)
 
 def memory_of(words, masks):
     """The memory, with a mask of its own for each layer."""
-    states = wide(words)
+    states = embed64(words)
     for layer, mask in zip(encoder.layers, masks):
         states = layer(states, mask)
     return encoder.norm(states)
@@ -735,7 +747,7 @@ with torch.no_grad():
     by_itself = memory_of(cat, [None, None, None])  # (1, 3, 64)
     for name, masks in (("every layer     ", [hidden] * 3), ("first layer only", [hidden, None, None])):
         gap = (memory_of(beside, masks)[0, :3] - by_itself[0]).abs().max()
-        print(f"mask for {name}: c, a, t change by {gap:.1e}")
+        print(f"mask for {name}: c, a, t change by {gap:.1g}")
 
 # %% [markdown]
 # ### Post-LN
@@ -756,22 +768,23 @@ class PostLayer(my_model.EncoderLayer):
 
 
 words = cmudict.load("train")["word"]
-some = [words[i] for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(0))[:32].tolist()]
-batch = cmudict.batch(some)  # (32, the longest)
+chosen = torch.randperm(len(words), generator=torch.Generator().manual_seed(0))[:96].tolist()
+batch = cmudict.batch([words[i] for i in chosen[:32]])  # (32, the longest)
 mask = my_model.padding_mask(batch, cmudict.PAD)
 
 
 def gradients_by_depth(kind, layers, seed):
-    """How large the gradient is at the states before the first layer, after it, …, after the last: (layers + 1,)."""
+    """The size of the gradient at the states before the first layer, after it, …, after the last: (layers + 1,)."""
     torch.manual_seed(seed)
     stack = [kind(64, 4, 256) for _ in range(layers)]
-    generator = nn.Linear(64, len(cmudict.PHONEMES))
-    kept = [wide(batch).detach().requires_grad_()]
+    to_phonemes = nn.Linear(64, 42)  # scores for the 42 target tokens, so that there is a loss
+    kept = [embed64(batch).detach().requires_grad_()]  # the states between the layers
     for layer in stack:
         kept.append(layer(kept[-1], mask))
     top = kept[-1] if kind is PostLayer else my_model.LayerNorm(64)(kept[-1])  # pre-LN has its norm at the end
-    scores = generator(top)[mask[:, 0, 0]]  # (letters, 42)
-    loss = F.cross_entropy(scores, torch.randint(len(cmudict.PHONEMES), (len(scores),)))
+    scores = to_phonemes(top)[mask[:, 0, 0]]  # (letters, 42)
+    answers = torch.randint(42, (len(scores),))  # random ones: nothing has been learned yet
+    loss = F.cross_entropy(scores, answers)
     return torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, kept)])
 
 
@@ -779,11 +792,11 @@ kinds = {"pre-LN": my_model.EncoderLayer, "post-LN": PostLayer}
 depths = [2, 4, 8, 16, 24]
 arrives = {}
 for name, kind in kinds.items():
-    found = {n: torch.stack([gradients_by_depth(kind, n, seed) for seed in range(3)]).mean(dim=0) for n in depths}
-    arrives[name] = [100 * (found[n][0] / found[n][-1]).item() for n in depths]
-    print(
-        f"{name:8} arrives at the bottom, %: " + ", ".join(f"{n} layers {a:.0f}" for n, a in zip(depths, arrives[name]))
-    )
+    arrives[name] = []
+    for n in depths:
+        sizes = sum(gradients_by_depth(kind, n, seed) for seed in range(3))  # (n + 1,), of three stacks
+        arrives[name].append(100 * (sizes[0] / sizes[-1]).item())
+    print(f"{name:8}", ", ".join(f"{n} layers: {share:.0f} %" for n, share in zip(depths, arrives[name])))
 
 # %%
 figure, ax = plt.subplots(figsize=(7, 3.4), facecolor="white", layout="constrained")
@@ -815,8 +828,8 @@ plt.show()
 mississippi = cmudict.batch(["mississippi"])  # (1, 11)
 with torch.no_grad():
     memories = {
-        "H without positions": encoder(wide.table(mississippi) * math.sqrt(64))[0],  # (11, 64)
-        "H with positions": encoder(wide(mississippi))[0],  # (11, 64)
+        "H without positions": encoder(without_positions(mississippi))[0],  # (11, 64)
+        "H with positions": encoder(embed64(mississippi))[0],  # (11, 64)
     }
 
 figure, axes = plt.subplots(1, 2, figsize=(9.5, 4.3), facecolor="white", layout="constrained")
@@ -832,9 +845,7 @@ plt.show()
 # %%
 for title, rows in memories.items():
     alike = F.cosine_similarity(rows[:, None], rows[None], dim=-1)
-    print(
-        f"{title:20} the i at place 1 with those at 4, 7 and 10: " + ", ".join(f"{alike[1, t]:.2f}" for t in (4, 7, 10))
-    )
+    print(f"{title:20}", "i at place 1 with those at 4, 7 and 10:", alike[1, [4, 7, 10]])
 
 # %% [markdown]
 # Without positions, the four i are one and the same row: whoever reads H cannot say which i is meant. With positions
@@ -844,18 +855,66 @@ for title, rows in memories.items():
 # beyond its letter, nothing may change.
 
 # %%
-many = [words[i] for i in torch.randperm(len(words), generator=torch.Generator().manual_seed(3))[:64].tolist()]
+many = [words[i] for i in chosen[32:]]  # 64 others
 together = cmudict.batch(many)  # (64, the longest)
 with torch.no_grad():
-    H = encoder(wide(together), my_model.padding_mask(together, cmudict.PAD))  # (64, the longest, 64)
-    gaps = [
-        (H[n, : len(word)] - encoder(wide(cmudict.batch([word])))[0]).abs().max().item() for n, word in enumerate(many)
-    ]
-print(tuple(H.shape), f"# the memory; the words begin with {', '.join(many[:4])}")
+    H = encoder(embed64(together), my_model.padding_mask(together, cmudict.PAD))  # (64, the longest, 64)
+    gaps = []
+    for row, word in zip(H, many):
+        by_itself = encoder(embed64(cmudict.batch([word])))[0]  # (letters, 64)
+        gaps.append((row[: len(word)] - by_itself).abs().max().item())
+print(tuple(H.shape), "# the memory of 64 words; the first:", *many[:4])
 print(f"largest difference between a word in the batch and the same word alone: {max(gaps):.1e}")
 print(f"numbers in this encoder: {sum(p.numel() for p in encoder.parameters()):,}")
 
 # %% [markdown]
+# ### What H holds after training
+#
+# Lesson 01 began with the letter c: `K` in *cat*, `S` in *cell*, `CH` in *chat*, `SH` in *chef*. The vector of the
+# letter is the same in all of them. But its row of H has read the rest of the word. Does it know which c it is?
+#
+# In lesson 05 you train a model of your own pieces. Here we borrow weights that were trained in this way, and put them
+# into your encoder. (The cell makes a whole model, so stand-ins are named for what comes in lesson 04.) It reads test
+# words that begin with c, which it has never seen. We take row 0 of each memory, the row of this c, and draw it in the
+# two directions in which these rows differ most.
+
+# %%
+trained, untrained = load_model("cmudict-lesson"), word_model()
+
+test = cmudict.load("test")
+kinds_of_c = {"K": [], "S": [], "CH": [], "SH": []}  # words that begin with c, by their first sound
+for word, said in zip(test["word"], test["pronunciations"]):
+    sound = said[0].split()[0]
+    if word[0] == "c" and sound in kinds_of_c:
+        kinds_of_c[sound].append(word)
+print("test words:", {sound: len(found) for sound, found in kinds_of_c.items()})
+
+
+def rows_of_c(model):
+    """Row 0 of the memory of up to 100 words for each sound, in two dimensions: {sound: (words, 2)}."""
+    groups = [found[:100] for found in kinds_of_c.values()]
+    tokens = cmudict.batch([word for group in groups for word in group])
+    with torch.no_grad():
+        H = model.encode(tokens, my_model.padding_mask(tokens, cmudict.PAD))  # (words, the longest, 128)
+    rows = H[:, 0] - H[:, 0].mean(dim=0)  # (words, 128)
+    directions = torch.linalg.svd(rows, full_matrices=False).Vh[:2]  # (2, 128)
+    return dict(zip(kinds_of_c, (rows @ directions.T).split([len(group) for group in groups])))
+
+
+looks = [{"color": c, "marker": m} for c, m in zip(("#0072b2", "#d55e00", "#009e73", "#000000"), "os^x")]
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 4), facecolor="white", layout="constrained")
+for ax, (title, model) in zip(axes, {"before training": untrained, "after training": trained}.items()):
+    for (sound, points), look in zip(rows_of_c(model).items(), looks):
+        ax.scatter(*points.T, s=14, alpha=0.7, label=sound, **look)
+    ax.set(title=f"row 0 of H, words with c…, {title}", xticks=[], yticks=[])
+axes[1].legend(title="first sound")
+plt.show()
+
+# %% [markdown]
+# Before training it is one cloud. After it, the c that says `K`, the c that says `S`, and the c before an h stand
+# apart: nobody told the encoder about these three, it needed them to be of use to the decoder. `CH` and `SH` still lie
+# together in these two directions; there are 126 more.
+#
 # ## 10. What you built
 #
 # An encoder. `TokenEmbedding` says which letter stands where, with your `sinusoidal_positions`. Each `EncoderLayer`

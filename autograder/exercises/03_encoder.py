@@ -271,7 +271,7 @@ def cosine_as_a_shifted_sine(length, d_model):
 
 
 sinusoidal_positions.hint(
-    "Make the angles first, a table of (length, d_model / 2): place by place, one column for each *pair*."
+    "Make the angles first, a table of (length, d_model / 2): place by place, one column for each pair."
 )
 sinusoidal_positions.hint(
     "`torch.arange(length)[:, None] * rates` has a row for each place. The rates are 1 / 10000^(2i / d_model), and 2i "
@@ -1098,7 +1098,7 @@ class UnbiasedPutRight(nn.Module):
 
 
 layer_norm.hint(
-    "Mean and variance of *one letter*: over which dimension, and how does it stay there for the subtraction?"
+    "Mean and variance of one letter: over which dimension, and how does it stay there for the subtraction?"
 )
 layer_norm.hint("The variance is the mean of the squares of `states - mean`. `keepdim=True` keeps (batch, length, 1).")
 layer_norm.hint("`x.var(dim=-1)` divides by d_model - 1. Either `unbiased=False`, or write the mean of squares out.")
@@ -1659,7 +1659,7 @@ class InPlaceOnACopy(nn.Module):
 
 encoder_layer.hint("Write x + dropout(f(norm(x))) twice: once with f = attention, once with f = feed-forward.")
 encoder_layer.hint(
-    "Your `MultiHeadAttention` returns output *and* weights, and takes a mask by name: `self.attention(…, mask=mask)`."
+    "Your `MultiHeadAttention` returns output and weights, and takes a mask by name: `self.attention(…, mask=mask)`."
 )
 encoder_layer.hint("Keep the raw `states` for the sum: `states = states + self.dropout(attended)`.")
 encoder_layer.hint(
@@ -2018,6 +2018,6 @@ class InASequential(nn.Module):
         return self.norm(states)
 
 
-encoder.hint("`nn.ModuleList` takes modules one by one. How do you get `layers` *different* ones?")
+encoder.hint("`nn.ModuleList` takes modules one by one. How do you get `layers` different ones?")
 encoder.hint("In `forward`, each layer reads what the one before it returned, and each gets the mask.")
 encoder.hint("Nothing inside a pre-LN layer norms the sum that leaves it. Where does the last norm belong?")
