@@ -17,7 +17,7 @@ from typing import Any
 
 import datasets
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crosstalk.data import cmudict
 from crosstalk.data.bug_clinic import CHECKED, EVERY, SAMPLED, WORDS, clinic_file
@@ -27,6 +27,7 @@ from crosstalk.data.cmudict_card import fill
 from crosstalk.data.word_batches import WordBatches, pad_rows
 from crosstalk.metrics import MAX_LENGTH, compare
 from crosstalk.places import write_atomically
+from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 
 SEED, STEPS, BATCH, RATE, WARM_UP = 0, 1500, 64, 2e-3, 100
 HELD_OUT = 320  # validation words
@@ -54,7 +55,7 @@ def rate_at(step: int, peak: float) -> float:
 
 
 @torch.no_grad()
-def generate(training: Training, model: nn.Module, source: Tensor) -> Tensor:
+def generate(training: Training, model: EncoderDecoder, source: Tensor) -> Tensor:
     """Greedy decoding of a batch, in the patient's own way of calling its model.  # (batch, at most MAX_LENGTH)"""
     ids = torch.full((len(source), 1), START)
     ended = torch.zeros(len(source), dtype=torch.bool)
@@ -73,7 +74,7 @@ def spoken(row: list[int]) -> str:
 
 
 @torch.no_grad()
-def validate(training: Training, model: nn.Module, words: datasets.Dataset) -> tuple[float, float]:
+def validate(training: Training, model: EncoderDecoder, words: datasets.Dataset) -> tuple[float, float]:
     """Loss and share of right tokens on held-out words, teacher-forced, as the patient's own code measures them."""
     source = pad_rows([letters_to_ids(word) for word in words["word"]])
     target = pad_rows([phonemes_to_ids(said[0]) for said in words["pronunciations"]])
@@ -85,13 +86,15 @@ def validate(training: Training, model: nn.Module, words: datasets.Dataset) -> t
 
 
 @torch.no_grad()
-def read_aloud(training: Training, model: nn.Module) -> list[str]:
+def read_aloud(training: Training, model: EncoderDecoder) -> list[str]:
     """What the model says to each of `WORDS`, all in one batch."""
     return [spoken(row) for row in generate(training, model, cmudict.batch(list(WORDS))).tolist()]
 
 
 @torch.no_grad()
-def examine(training: Training, model: nn.Module, words: datasets.Dataset, start: dict[str, Tensor]) -> dict[str, Any]:
+def examine(
+    training: Training, model: EncoderDecoder, words: datasets.Dataset, start: dict[str, Tensor]
+) -> dict[str, Any]:
     """The figures beside the curve: see `crosstalk.data.bug_clinic.load`."""
     source = pad_rows([letters_to_ids(word) for word in words["word"]])
     rows = generate(training, model, source).tolist()
@@ -118,7 +121,7 @@ PARTS = {
 }
 
 
-def moved(model: nn.Module, start: dict[str, Tensor], part: str) -> float:
+def moved(model: EncoderDecoder, start: dict[str, Tensor], part: str) -> float:
     """How far the weights of a part have gone since the start, against their size then (norms)."""
     way = size = 0.0
     for name, weight in model.state_dict().items():
