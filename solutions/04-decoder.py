@@ -47,7 +47,7 @@ from crosstalk import my_model
 from crosstalk.data import cmudict
 from crosstalk.map import model_map
 from crosstalk.plots import heat_map
-from crosstalk.widgets import Predict
+from crosstalk.widgets import Alignment, Predict
 
 torch.set_num_threads(1)  # small tensors: a second thread would only get in the way
 torch.set_printoptions(precision=3, sci_mode=False)
@@ -75,14 +75,14 @@ print(inputs)
 
 # %%
 torch.manual_seed(0)
-d_model, heads = 32, 4
+d_model, heads = 48, 4
 letter_embedding = my_model.TokenEmbedding(len(cmudict.LETTERS), d_model, cmudict.PAD)
 phoneme_embedding = my_model.TokenEmbedding(len(cmudict.PHONEMES), d_model, cmudict.PAD)
-encoder = my_model.Encoder(2, d_model, heads, 64)
+encoder = my_model.Encoder(2, d_model, heads, 96)
 
 with torch.no_grad():
-    memory = encoder(letter_embedding(source))  # (1, 8, 32)
-    states = phoneme_embedding(target)  # (1, 5, 32)
+    memory = encoder(letter_embedding(source))  # (1, 8, 48)
+    states = phoneme_embedding(target)  # (1, 5, 48)
 print("memory", tuple(memory.shape), "# (batch, source, d_model)")
 print("states", tuple(states.shape), "# (batch, target, d_model)")
 
@@ -123,10 +123,10 @@ print("weights", tuple(weights.shape), "# (batch, heads, target, source)")
 #
 # | symbol | in the code | shape here |
 # |---|---|---|
-# | $S$ | `states`, normed, of the decoder | (1, 5, 32) |
-# | $H$ | `memory` | (1, 8, 32) |
-# | $Q$ | `attention.query(states)`, split | (1, 4, 5, 8) |
-# | $K$, $V$ | `attention.key(memory)`, `attention.value(memory)`, split | (1, 4, 8, 8) |
+# | $S$ | `states`, normed, of the decoder | (1, 5, 48) |
+# | $H$ | `memory` | (1, 8, 48) |
+# | $Q$ | `attention.query(states)`, split | (1, 4, 5, 12) |
+# | $K$, $V$ | `attention.key(memory)`, `attention.value(memory)`, split | (1, 4, 8, 12) |
 # | $B$ | 0 where the mask allows, -∞ where not | (1, 4, 5, 8), or what broadcasts to it |
 #
 # (Each Linear layer also adds its bias, and the heads are merged and mixed at the end, as ever.) Mind that the output
@@ -149,8 +149,8 @@ print("weights", tuple(weights.shape), "# (batch, heads, target, source)")
 steps = len(inputs)  # four phonemes and <end>
 width = 128  # of the model that lesson 05 trains
 once = 2 * len(letters) * width * width  # two Linear layers, each row times a (width, width) matrix
-print(f"multiplications for K and V of {word!r}, in one layer: {once:,}")
-print(f"made anew at each of the {steps} steps:            {steps * once:,}")
+print(f"K and V of {word!r} in one layer, made once: {once:>9,} multiplications")
+print(f"made anew at each of the {steps} steps:          {steps * once:>9,}")
 
 # %% [markdown]
 # So cross-attention falls into two halves: one that happens once a word, and one that happens at each step. You write
@@ -172,7 +172,7 @@ print(f"made anew at each of the {steps} steps:            {steps * once:,}")
 # ```
 #
 # ```python
-# keys, values = project_memory(attention, memory)  # for our word, each (1, 4, 8, 8)
+# keys, values = project_memory(attention, memory)  # for our word, each (1, 4, 8, 12)
 # ```
 
 
@@ -213,7 +213,7 @@ hint("project_memory")
 # get.
 #
 # ```python
-# output, weights = cross_attention(attention, states, keys, values)  # (1, 5, 32) and (1, 4, 5, 8)
+# output, weights = cross_attention(attention, states, keys, values)  # (1, 5, 48) and (1, 4, 5, 8)
 # ```
 
 
@@ -244,7 +244,7 @@ trace("cross_attention")
 
 # %%
 with torch.no_grad():
-    keys, values = my_model.project_memory(attention, memory)  # (1, 4, 8, 8) each
+    keys, values = my_model.project_memory(attention, memory)  # (1, 4, 8, 12) each
     in_two_halves, half_weights = my_model.cross_attention(attention, states, keys, values)
 print(f"largest difference in the output:  {(in_two_halves - output).abs().max():.1e}")
 print(f"largest difference in the weights: {(half_weights - weights).abs().max():.1e}")
@@ -254,11 +254,12 @@ print(f"largest difference in the weights: {(half_weights - weights).abs().max()
 # letters. Every row sums to 1.
 
 # %%
-heat_map(weights[0, 0], inputs, letters, "Cross-attention weight, head 0, untrained: close to 1/8 everywhere")
+heat_map(weights[0, 0], inputs, letters, "Cross-attention weight, head 0, untrained")
 plt.show()
 
 # %% [markdown]
-# An untrained decoder reads all letters almost alike. Which to read when is what training has to find.
+# Random layers give random weights: none far from 1/8 = 0.125, and no pattern that has to do with the word. Which
+# letter to read when is what training has to find.
 #
 # ## 3. Three attentions, three masks
 #
@@ -365,7 +366,7 @@ plt.show()
 # memory_mask)`, which does both.
 #
 # ```python
-# DecoderLayer(32, 4, 64)(states, memory)  # (1, 5, 32)
+# DecoderLayer(48, 4, 96)(states, memory)  # (1, 5, 48)
 # ```
 
 
@@ -415,12 +416,12 @@ hint("DecoderLayer")
 
 # %%
 torch.manual_seed(2)
-layer = my_model.DecoderLayer(d_model, heads, 64)
+layer = my_model.DecoderLayer(d_model, heads, 96)
 other_end = target.clone()
 other_end[0, -1] = cmudict.phonemes_to_ids("Z", end=False)[0]
 for name, mask in (("with the causal mask", my_model.causal_mask(5, 5)), ("without", None)):
     with torch.no_grad():
-        before = layer(phoneme_embedding(target), memory, mask)  # (1, 5, 32)
+        before = layer(phoneme_embedding(target), memory, mask)  # (1, 5, 48)
         after = layer(phoneme_embedding(other_end), memory, mask)
     moved = (after - before).abs().amax(dim=-1)[0]  # (5,)
     print(f"{name:>20}:", "  ".join(f"{token} {m:.3f}" for token, m in zip(inputs, moved)))
@@ -435,9 +436,9 @@ for name, mask in (("with the causal mask", my_model.causal_mask(5, 5)), ("witho
 
 # %%
 with torch.no_grad():
-    cat_states = phoneme_embedding(pair_target[1:, :4])  # (1, 4, 32)
-    cat_alone = encoder(letter_embedding(cmudict.batch(["cat"])))  # (1, 3, 32)
-    cat_padded = encoder(letter_embedding(pair_source[1:]), source_mask[1:])  # (1, 8, 32)
+    cat_states = phoneme_embedding(pair_target[1:, :4])  # (1, 4, 48)
+    cat_alone = encoder(letter_embedding(cmudict.batch(["cat"])))  # (1, 3, 48)
+    cat_padded = encoder(letter_embedding(pair_source[1:]), source_mask[1:])  # (1, 8, 48)
     causal = my_model.causal_mask(4, 4)
     expected = layer(cat_states, cat_alone, causal)
     for name, mask in (("with the memory mask", source_mask[1:]), ("without", None)):
@@ -486,7 +487,7 @@ print("no error; the outputs move by", [f"{g:.3f}" for g in gap.tolist()], "for 
 # ```
 #
 # ```python
-# Decoder(2, 32, 4, 64)(states, memory)  # (1, 5, 32)
+# Decoder(2, 48, 4, 96)(states, memory)  # (1, 5, 48)
 # ```
 
 
@@ -528,9 +529,9 @@ hint("Decoder")
 from crosstalk.torch_weights import decoder_weights, encoder_weights, pre_ln_transformer
 
 torch.manual_seed(3)
-theirs = pre_ln_transformer(layers=2, d_model=d_model, heads=heads, d_ff=64)  # nn.Transformer with norm_first=True
-my_encoder = my_model.Encoder(2, d_model, heads, 64)
-my_decoder = my_model.Decoder(2, d_model, heads, 64)
+theirs = pre_ln_transformer(layers=2, d_model=d_model, heads=heads, d_ff=96)  # nn.Transformer with norm_first=True
+my_encoder = my_model.Encoder(2, d_model, heads, 96)
+my_decoder = my_model.Decoder(2, d_model, heads, 96)
 print(my_encoder.load_state_dict(encoder_weights(theirs.encoder)))
 print(my_decoder.load_state_dict(decoder_weights(theirs.decoder)))
 
@@ -543,8 +544,8 @@ def both(dtype):
     """Memory and states of yours and of theirs."""
     for module in (theirs, my_encoder, my_decoder):
         module.to(dtype)
-    my_memory = my_encoder(x_source.to(dtype), source_mask)  # (2, 8, 32)
-    my_states = my_decoder(x_target.to(dtype), my_memory, prefix, source_mask)  # (2, 5, 32)
+    my_memory = my_encoder(x_source.to(dtype), source_mask)  # (2, 8, 48)
+    my_states = my_decoder(x_target.to(dtype), my_memory, prefix, source_mask)  # (2, 5, 48)
     their_memory = theirs.encoder(x_source.to(dtype), src_key_padding_mask=blocked_source)
     their_states = theirs.decoder(
         x_target.to(dtype), their_memory, tgt_mask=~my_model.causal_mask(5, 5),
@@ -703,9 +704,10 @@ for name, part in model.named_children():
 print(f"{'all':>17}: {sum(p.numel() for p in model.parameters()):>9,} (the shared table counts once)")
 
 # %% [markdown]
-# A decoder layer has twice the attention of an encoder layer, so two of them weigh nearly as much as three. Four
-# quick trials tell whether the whole thing is wired rightly. They are worth remembering: they catch most of the
-# mistakes that raise no error.
+# A decoder layer has twice the attention of an encoder layer, so two of them weigh nearly as much as three.
+#
+# Now four quick trials tell whether the whole thing is wired rightly. They are worth remembering: they catch most of
+# the mistakes that raise no error.
 
 # %%
 with torch.no_grad():
@@ -713,26 +715,23 @@ with torch.no_grad():
     later = batch_target.clone()
     later[:, 3] = cmudict.phonemes_to_ids("ZH", end=False)[0]  # another fourth token, for every word
     change = (model(batch_source, later, batch_mask) - logits).abs().amax(dim=(0, 2))  # (target,)
-    print(
-        "1. another token at place 3: places 0 to 2 move by", f"{change[:3].max():.1e},", f"place 3 by {change[3]:.2f}"
-    )
+    print(f"1. another token at place 3: places 0 to 2 move by {change[:3].max():.1e}, place 3 by {change[3]:.2f}")
 
     other_words = batch_source.roll(1, dims=0)
     other_mask = my_model.padding_mask(other_words, cmudict.PAD)
     change = (model(other_words, batch_target, other_mask) - logits).abs().amax()
-    print("2. the letters of another word: logits move by    ", f"{change:.2f}")
+    print(f"2. the letters of another word: the logits move by {change:.2f}")
 
     short = min(range(64), key=lambda i: len(rows["word"][i]))
     n, m = len(rows["word"][short]), int(batch_target[short].ne(cmudict.PAD).sum())
     alone = model(batch_source[short : short + 1, :n], batch_target[short : short + 1, :m])
-    print(
-        f"3. {rows['word'][short]!r} alone or in the batch: largest difference",
-        f"{(alone[0] - logits[short, :m]).abs().max():.1e}",
-    )
+    gap = (alone[0] - logits[short, :m]).abs().max()
+    print(f"3. {rows['word'][short]!r} alone and in the batch: largest difference {gap:.1e}")
 
     memory = model.encode(batch_source, batch_mask)  # once
     prefix_logits = model.decode(batch_target[:, :4], memory, memory_mask=batch_mask)  # the first four tokens alone
-    print("4. a prefix gives the same as the whole:           ", f"{(prefix_logits - logits[:, :4]).abs().max():.1e}")
+    gap = (prefix_logits - logits[:, :4]).abs().max()
+    print(f"4. the first four tokens alone and among the others: largest difference {gap:.1e}")
 
 # %% [markdown]
 # In the fourth trial the memory was made once and handed over. That is how the model will speak: encode once, decode
@@ -741,8 +740,8 @@ with torch.no_grad():
 # %% [markdown]
 # ## 7. On real data: a trained model
 #
-# Training comes in the next lesson. Here is a model of yours already trained: your code, with weights that this course
-# ships. We ask it about *thoughts*.
+# Training comes in the next lesson. Here is what it leads to: your code, with weights that this course ships,
+# trained on the dictionary. We ask it about *thoughts*.
 #
 # To see weights we have to catch them: the layers throw them away. So each cross-attention gets a `masked_attention`
 # that also writes down what it returns.
@@ -774,20 +773,17 @@ print("predicts", predicted)
 
 # %%
 last = max(caught)
-heads_here = caught[last].size(1)
 rows_named = [f"{read} → {says}" for read, says in zip(inputs, predicted)]
-columns = min(4, heads_here)
-figure, axes = plt.subplots(1, columns, figsize=(4.6 * columns, 3.2), facecolor="white", layout="constrained")
-for head, ax in enumerate(axes):
+figure, axes = plt.subplots(2, 2, figsize=(11, 6), facecolor="white", layout="constrained")
+for head, ax in enumerate(axes.flat):
     heat_map(caught[last][0, head], rows_named, letters, f"Cross-attention weight, layer {last}, head {head}", ax=ax)
 plt.show()
 
 # %% [markdown]
 # How to read it, and how not to:
 #
-# - Each row is labelled `what it has read → what it predicts`. A row is not "the row of `TH`": it has *read* one token
-#   and *predicts* the next. In translation models, Chen et al. (2020) found that weights often line up better with the
-#   token that is read.
+# - Each row is labelled `what it has read → what it predicts`. In translation models, Chen et al. (2020) found weights
+#   to line up better with the token that is *read*. Which of the two do the letters with most weight go with here?
 # - The pictures differ from head to head and from layer to layer. Showing one of them, or their mean, is a choice. So
 #   we name each as what it is: **cross-attention weight, layer l, head h**.
 # - A weight says how much of that place's *value* was carried. A place of the memory is not a letter: the encoder has
@@ -803,16 +799,16 @@ plt.show()
 
 # %%
 Predict(
-    "Does the decoder then know nothing about that letter?",
+    "How much can the decoder still know about that letter?",
     {
-        "Right: it cannot be read any more": "Its *place* cannot be read. But in the encoder the neighbours have read "
-        "the letter, and what they took from it is still there.",
-        "It may: the encoder has told its neighbours": "Every row of H is made from all letters. To take a letter away "
-        "altogether, hide it from the encoder too.",
-        "It knows all: masks change nothing in a trained model": "The weight that went to the hidden place is now "
+        "Nothing: it cannot be read any more": "Its *place* cannot be read. But in the encoder the neighbours have "
+        "read the letter, and what they took from it is still there.",
+        "Something: the encoder has told its neighbours": "Every row of H is made from all letters. To take a letter "
+        "away altogether, hide it from the encoder too.",
+        "Everything: masks change nothing in a trained model": "The weight that went to the hidden place is now "
         "spread over the others, so other values are carried.",
     },
-    right="It may: the encoder has told its neighbours",
+    right="Something: the encoder has told its neighbours",
 )
 
 
@@ -835,10 +831,8 @@ print("nothing hidden:", "  ".join(f"{a} {p:.2f}" for a, p in zip(answers, as_it
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(11, 3.2), facecolor="white", layout="constrained")
-for ax, from_encoder, where in (
-    (axes[0], False, "cross-attention only"),
-    (axes[1], True, "cross-attention and encoder"),
-):
+hidden_from = {"cross-attention only": False, "cross-attention and encoder": True}
+for ax, (where, from_encoder) in zip(axes, hidden_from.items()):
     left = torch.stack([probability_of_right(i, from_encoder) for i in range(len(letters))], dim=1)  # (5, 8)
     heat_map(left, answers, letters, f"Probability of the right token,\none letter hidden from {where}", ax=ax)
 plt.show()
@@ -847,14 +841,40 @@ plt.show()
 # Compare the two pictures, and compare them with the weights above. A dark cell means: without that letter, the right
 # token is no longer likely. Where a letter has much weight and hiding it changes little, the weight alone would have
 # misled you.
+#
+# ### Play: change where it looks
+#
+# Here the model speaks by itself: it reads what it has said, and not the right answer. Choose a step and see where it
+# reads. Then intervene, and it says the word again from the beginning.
+#
+# Three things to try:
+#
+# 1. Click one letter after another to knock it out of the memory. Which can you take away, and the word stays? The
+#    encoder has still read all of them.
+# 2. Set *A click on a letter* to *forces the weight of a step onto it*, choose a step, and click a letter that it does
+#    not care for. Does its token change? Do the later ones, which look where they like?
+# 3. Type your own name.
+#
+# <details><summary>A still picture of it, with another word, for reading without a kernel</summary>
+#
+# ![The alignment widget: the steps of the decoder, and the weight of each letter of the word](attachment:alignment.png)
+#
+# </details>
+
+# %%
+Alignment(trained, word="thoughts")
+
+# %% [markdown]
+# An intervention is an experiment on *this* model and *this* word. If nothing changes, that letter was not needed
+# here, or another row of the memory carries the same. It does not say that the letter means nothing to the model.
 
 # %% [markdown]
 # ## 8. What you built
 #
 # In cross-attention the decoder's states ask and the memory answers: queries from one side, keys and values from the
-# other, made once for a word. A decoder layer looks back (causally), looks across, and thinks; a stack of them reads
-# one and the same memory. `EncoderDecoder` puts it all together, and it equals PyTorch's `nn.Transformer` where the
-# two can be compared.
+# other, made once for a word. A decoder layer looks back, looks across, and then works on each place by itself; all
+# layers of a stack read one and the same memory. `EncoderDecoder` puts it together and makes it causal, and the two
+# stacks equal those of PyTorch's `nn.Transformer`.
 #
 # $$P(y_t \mid y_{<t}, x) = \operatorname{softmax}\big(\text{generator}(\text{decoder}(y_{<t}, H))_t\big),
 # \qquad H = \text{encoder}(x)$$
