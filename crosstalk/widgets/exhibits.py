@@ -11,6 +11,7 @@ from torch import Tensor
 from crosstalk.checkpoints import load_model
 from crosstalk.data import bug_clinic
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
+from crosstalk.stand_ins.lesson_05 import shift_right
 from crosstalk.widgets.alignment import Alignment
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
@@ -20,6 +21,7 @@ from crosstalk.widgets.head_viewer import HeadViewer
 from crosstalk.widgets.mask_painter import MaskPainter, causal
 from crosstalk.widgets.positions import Positions
 from crosstalk.widgets.predict import Predict
+from crosstalk.widgets.teacher_forcing import TeacherForcing
 
 WORD = list("crossing")
 PHONEMES = [
@@ -180,6 +182,11 @@ def curve_reading() -> CurveDoctor:
     return CurveDoctor(healthy["losses"], validation=healthy["validation"], every=bug_clinic.EVERY)
 
 
+def teacher_forcing() -> TeacherForcing:
+    """A word of teacher forcing, with a right shift."""
+    return TeacherForcing(shift_right)
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
     make.__name__: make
     for make in (
@@ -192,5 +199,6 @@ EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
         alignment,
         curve_doctor,
         curve_reading,
+        teacher_forcing,
     )
 }
