@@ -20,7 +20,7 @@
 # - write a loss over padded batches, with and without label smoothing, and know its value before the first step;
 # - write one step of training, and test it on a single batch before you trust it;
 # - let a model speak a word, and say in one number how wrong it is;
-# - train your own model on 100,000 words, and hear it say your name.
+# - train your own model on more than 100,000 words, and hear it say your name.
 #
 # Time: about 140 minutes. Stop where you like: what has passed is kept. Before it:
 # [04 The decoder](../04-decoder/decoder.ipynb).
@@ -172,6 +172,13 @@ Predict(
 # 1. Shift 0. Which curve looks best? Now read what that model says when there is nobody to copy from.
 # 2. Shift 2: each row is asked for the token after next. It trains, slowly. What is missing in the words it says?
 # 3. Shift 1, and move through the steps. When do the first words become right?
+#
+# <details><summary>A still picture of it, for reading without a kernel</summary>
+#
+# ![Teacher forcing: inputs and labels of the decoder, three loss curves, and what each model
+# says](attachment:teacher_forcing.png)
+#
+# </details>
 
 # %%
 TeacherForcing(shift_right)
@@ -255,8 +262,9 @@ hint("token_cross_entropy")
 # before training has begun. Yours, on 64 words:
 
 # %%
-some = cmudict.load("train").shuffle(seed=0).select(range(8_000))  # 8,000 words are enough for small trainings
-batches = WordBatches(some, size=64)
+dictionary = cmudict.load("train")
+print(f"{len(dictionary):,} words to learn from; 8,000 of them are enough for small trainings")
+batches = WordBatches(dictionary.shuffle(seed=0).select(range(8_000)), size=64)
 source, target = batches[0]
 print("source", tuple(source.shape), " target", tuple(target.shape))
 
@@ -292,8 +300,12 @@ def tied(std):
 
 
 d_model = 128
+inputs, real = my_model.shift_right(target, START), target != PAD
 for name, std in (("tied, std d^-½", d_model**-0.5), ("tied, N(0, 1)", 1.0)):
-    print(f"{name:<16} first loss {loss_of(tied(std)):6.2f}    ln V = {math.log(V):.2f}")
+    model = tied(std)
+    said_again = model(source, inputs, my_model.padding_mask(source, PAD)).argmax(-1) == inputs  # (64, length)
+    share = said_again[real].float().mean()
+    print(f"{name:<16} first loss {loss_of(model):6.2f}, says the token it has read: {share:.0%}")
 
 # %% [markdown]
 # A training can recover from that, but its first steps go into unlearning. When your first loss is far above ln V,
@@ -388,7 +400,7 @@ for width in (4, 12):
 #
 # ```python
 # logits = torch.tensor([[[2.0, 0.0, 0.0, 0.0]]])
-# label_smoothing_loss(logits, torch.tensor([[0]]), pad_id=3, smoothing=0.1)  # tensor(0.491)
+# label_smoothing_loss(logits, torch.tensor([[0]]), pad_id=3, smoothing=0.1)  # 0.491
 # ```
 
 
@@ -467,7 +479,7 @@ LabelSmoothing(label_smoothing_loss)
 #
 # ```python
 # optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-# train_step(model, source, target, optimizer, pad_id=0, start_id=1)  # near 3.9 at the beginning
+# train_step(model, source, target, optimizer, pad_id=0, start_id=1)  # 3.8 or so at first
 # ```
 
 
@@ -506,19 +518,28 @@ trace("train_step")
 # bug, and you have found it within seconds and not after a night.
 
 # %%
-eight = ["cat", "planet", "music", "onion", "knight", "queue", "rhythm", "mississippi"]
-dictionary = {row["word"]: row["pronunciations"][0] for split in ("train", "validation", "test")
-              for row in cmudict.load(split).filter(lambda word: word in eight, input_columns="word")}  # fmt: skip
-eight_source = cmudict.batch(eight)  # (8, 11)
+eight = {
+    "cat": "K AE T",
+    "planet": "P L AE N AH T",
+    "music": "M Y UW Z IH K",
+    "onion": "AH N Y AH N",
+    "knight": "N AY T",
+    "queue": "K Y UW",
+    "rhythm": "R IH DH AH M",
+    "mississippi": "M IH S IH S IH P IY",
+}
+eight_source = cmudict.batch(list(eight))  # (8, 11)
 eight_target = nn.utils.rnn.pad_sequence(
-    [torch.tensor(cmudict.phonemes_to_ids(dictionary[word])) for word in eight], batch_first=True
-)  # (8, 10)
+    [torch.tensor(cmudict.phonemes_to_ids(said)) for said in eight.values()], batch_first=True
+)  # (8, 9)
 
 SMALL = Size(d_model=64, heads=4, d_ff=128, encoder_layers=1, decoder_layers=1)
 torch.manual_seed(0)
 parrot = word_model(SMALL)
 optimizer = torch.optim.AdamW(parrot.parameters(), lr=3e-3)
-losses = [my_model.train_step(parrot, eight_source, eight_target, optimizer, PAD, START) for _ in range(80)]
+losses = []
+for _ in range(80):
+    losses.append(my_model.train_step(parrot, eight_source, eight_target, optimizer, PAD, START))
 print(f"{sum(p.numel() for p in parrot.parameters()):,} weights, 8 words")
 print(f"first loss {losses[0]:.2f} (ln V = {math.log(V):.2f}), after 80 steps {losses[-1]:.3f}")
 
@@ -548,9 +569,8 @@ plt.show()
 # \underbrace{d_{i,j-1} + 1}_{\text{insert } b_j},\;
 # \underbrace{d_{i-1,j-1} + [a_i \ne b_j]}_{\text{substitute, or keep}}\bigr)$$
 #
-# and the answer stands in the last corner of the table. As a recursion without a memory it asks for the same corners
-# again and again: for two words of 12 tokens that is more than a hundred million calls. As a table it is 13 × 13
-# cells.
+# and the answer stands in the last corner of the table. Written as a plain recursion it asks for the same corners again
+# and again, and the number of calls grows exponentially with the length. As a table, each corner is computed once.
 
 # %% [markdown]
 # ### Exercise 5: `edit_distance`
@@ -596,12 +616,13 @@ check("edit_distance")
 hint("edit_distance")
 
 # %% [markdown]
-# The whole table is made of distances between beginnings, so your function can draw it:
+# The whole table is made of distances between beginnings, so your function can draw it. The answer is in the last
+# corner:
 
 # %%
 one, other = ["T", "AH", "M", "EY", "T", "OW"], ["T", "AH", "M", "AA", "T", "OW", "Z"]
 cells = torch.tensor([[my_model.edit_distance(one[:i], other[:j]) for j in range(8)] for i in range(7)])
-heat_map(cells.float(), ["", *one], ["", *other], "Edits between beginnings; the answer is in the last corner",
+heat_map(cells.float(), ["", *one], ["", *other], "Edits between beginnings",
          cells=[[str(cell) for cell in row] for row in cells.tolist()])  # fmt: skip
 plt.show()
 
@@ -644,7 +665,8 @@ plt.show()
 # - The start token may be the end token as well, as in some libraries. It is not generated, so it ends nothing.
 #
 # ```python
-# greedy_word(model, cmudict.batch(["cat"]), start_id=1, end_id=2, max_length=32)  # [22, 4, 33, 2] if it says K AE T
+# ids = greedy_word(model, cmudict.batch(["cat"]), start_id=1, end_id=2, max_length=32)
+ids  # [22, 4, 33, 2] if it says K AE T
 # ```
 
 
@@ -750,7 +772,7 @@ figure, ax = plt.subplots(figsize=(7, 3.2), facecolor="white", layout="constrain
 for curve, name, colour in ((sound_curve, "shifted: learns to say words", "#0072b2"),
                             (copying_curve, "not shifted: learns to copy", "#d55e00")):  # fmt: skip
     ax.plot(curve, color=colour)
-    ax.annotate(name, (120, curve[120]), (0, 8), textcoords="offset points")
+    ax.annotate(name, (90, max(curve[80:])), (0, 4), textcoords="offset points")
 ax.set_xlabel("step")
 ax.set_ylabel("loss (nats per token)")
 ax.set_ylim(bottom=0)
@@ -782,7 +804,7 @@ tell("pad = end", no_end, no_end_curve)
 #
 # ## 8. Train your own model
 #
-# Now the real thing: your pieces, your `train_step`, 111,382 words. `word_model()` puts your encoder-decoder together
+# Now the real thing: your pieces, your `train_step`, all the words. `word_model()` puts your encoder-decoder together
 # (3 + 2 layers, d_model 128), and `train` is a loop of one screen that calls your `train_step` for each batch
 # (`crosstalk/training.py`, if you want to read it). It shows the loss as it goes and lets the model speak now and
 # then. First a small one, so that you see what you will see:
@@ -859,6 +881,7 @@ counts = [sum(e == n for e in edits) for n in range(4)] + [sum(e >= 4 for e in e
 figure, ax = plt.subplots(figsize=(7, 3), facecolor="white", layout="constrained")
 bars = ax.bar(["0", "1", "2", "3", "4 or more"], counts, color="#0072b2")
 ax.bar_label(bars)
+ax.margins(y=0.12)
 ax.set_xlabel("edits to the closest listed pronunciation")
 ax.set_ylabel("words")
 ax.set_title("400 words of the test part", fontsize=11)
