@@ -90,12 +90,17 @@ def test_reproductions_run_and_fail_as_told(name: str) -> None:
         if frozen.inputs.get("initial"):  # how it is made, and nothing called
             assert result[0] == frozen.expected["value"]["saved"], frozen.title
             continue
+        if frozen.scenario == "sealed":  # the right name is in no case; one of the list has come
+            assert result in frozen.inputs["names"], frozen.title
+            continue
         expected = frozen.expected["value"]["gradients" if frozen.scenario == "gradients" else "result"]
+        if frozen.scenario == "training":  # by hand it is the first step
+            expected = expected[0]
         for got, wanted in zip(several(result), several(expected), strict=True):
             if wanted is None:
                 assert got is None, frozen.title
             else:
-                torch.testing.assert_close(got.detach(), wanted)
+                torch.testing.assert_close(got.detach() if isinstance(got, torch.Tensor) else got, wanted)
 
 
 def several(result: object) -> list:
