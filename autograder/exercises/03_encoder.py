@@ -616,6 +616,25 @@ embedding.slip(
 )
 
 
+_SAVED_AND_SHORT = (
+    "Two things: the positions end at a longest length, and they would be saved with the weights. Make more of them "
+    "when `start + length` asks for it, and register the buffer with `persistent=False`."
+)
+for _length in (512, 1000, 5000):
+    embedding.slip(
+        f"saved_table_of_{_length}",
+        _SAVED_AND_SHORT,
+        {_LONGER: "pass\n", "sinusoidal_positions(64, d_model)": f"sinusoidal_positions({_length}, d_model)",
+         ", persistent=False": ""},
+    )  # fmt: skip
+    embedding.slip(
+        f"saved_table_of_{_length}_with_a_batch",
+        _SAVED_AND_SHORT,
+        {_BUFFER: f'self.register_buffer("pe", sinusoidal_positions({_length}, d_model).unsqueeze(0))',
+         _LONGER: "pass\n", _SUM: "return vectors + self.pe[:, start:end]"},
+    )  # fmt: skip
+
+
 @embedding.mistake("The Embedding has another name. Later lessons load weights by name: call it `table`.")
 class NamedEmbedding(nn.Module):
     def __init__(self, vocabulary, d_model, pad_id):
@@ -1011,6 +1030,27 @@ layer_norm.slip(
     {"nn.Parameter(torch.ones(d_model))": "torch.ones(d_model, requires_grad=True)",
      "nn.Parameter(torch.zeros(d_model))": "torch.zeros(d_model, requires_grad=True)"},
 )  # fmt: skip
+layer_norm.slip(
+    "unbiased_and_eps_outside_and_fixed",
+    "Three things at once: `std` divides by d_model - 1 (asked is d_model), eps is added outside the root (asked is "
+    "√(variance + eps)), and it is a fixed number (use the `eps` that was given).",
+    {_VARIANCE: "deviation = states.std(dim=-1, keepdim=True)", _DIVIDED: "centred / (deviation + 1e-6)"},
+)
+
+
+@layer_norm.mistake(
+    "You put PyTorch's own layer norm inside. Write it yourself: mean, variance, √(variance + eps), then `scale` and "
+    "`shift`, which are two parameters of this class."
+)
+class TorchsOwnInside(nn.Module):
+    def __init__(self, d_model, eps=1e-5):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model, eps)
+
+    def forward(self, states):
+        return self.norm(states)
+
+
 _OTHER_NAMES = (
     "Later lessons load weights by name: call the two parameters `scale` (starts at 1) and `shift` (starts at 0)."
 )
@@ -1582,6 +1622,18 @@ encoder_layer.slip(
 )  # fmt: skip
 
 
+@encoder_layer.mistake(
+    "You took PyTorch's `nn.TransformerEncoderLayer`, which is the exercise itself. Put it together from your own "
+    "pieces: two `LayerNorm`, your `MultiHeadAttention`, and `FeedForward`."
+)
+class TorchsOwnLayer(nn.TransformerEncoderLayer):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__(d_model, heads, d_ff, dropout, batch_first=True, norm_first=True)
+
+    def forward(self, states, mask=None):
+        return super().forward(states)
+
+
 @encoder_layer.also_right
 class FunctionalDropout(nn.Module):
     def __init__(self, d_model, heads, d_ff, dropout=0.0):
@@ -1955,6 +2007,19 @@ for _list, _final in (("blocks", "norm"), ("layers", "final_norm"), ("encoder_la
         {"self.layers = nn": f"self.{_list} = nn", "self.norm = Layer": f"self.{_final} = Layer",
          "in self.layers:": f"in self.{_list}:", _MEMORY: f"return self.{_final}(states)"},
     )  # fmt: skip
+
+
+@encoder.mistake(
+    "You took PyTorch's `nn.TransformerEncoder`, which is the exercise itself. Stack your own `EncoderLayer`s in an "
+    "`nn.ModuleList`, and put your `LayerNorm` after the last."
+)
+class TorchsOwnEncoder(nn.TransformerEncoder):
+    def __init__(self, layers, d_model, heads, d_ff, dropout=0.0):
+        layer = nn.TransformerEncoderLayer(d_model, heads, d_ff, dropout, batch_first=True, norm_first=True)
+        super().__init__(layer, layers, nn.LayerNorm(d_model), enable_nested_tensor=False)
+
+    def forward(self, states, mask=None):
+        return super().forward(states)
 
 
 @encoder.also_right
