@@ -170,7 +170,8 @@ Predict(
 # Three things to try:
 #
 # 1. Shift 0. Which curve looks best? Now read what that model says when there is nobody to copy from.
-# 2. Shift 2: each row is asked for the token after next. It trains, slowly. What is missing in the words it says?
+# 2. Shift 2: inputs to the right and labels to the left, so each row is asked for the token *after* the next. It
+#    trains, too. What is missing at the beginning of every word that it says?
 # 3. Shift 1, and move through the steps. When do the first words become right?
 #
 # <details><summary>A still picture of it, for reading without a kernel</summary>
@@ -694,6 +695,8 @@ hint("greedy_word")
 
 # %% [markdown]
 # Now the parrot of section 4 may speak: two of the eight words that it knows by heart, and two that it has never met.
+# `model.eval()` comes first, always: where a model is trained with dropout, it would otherwise speak with a part of its
+# numbers missing.
 
 
 # %%
