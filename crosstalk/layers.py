@@ -41,11 +41,13 @@ def fused_attention(
     Returns:
         output (…, queries, d_v), and None.
     """
+    if mask is not None and mask.dim() == 1:  # over keys alone, which PyTorch's function does not take
+        mask = mask[None]
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask), None
 
 
 def use_attention(model: nn.Module, attention: Callable) -> None:
     """Have every multi-head attention in ``model`` use ``attention``, such as ``masked_attention``."""
     for module in model.modules():
-        if hasattr(module, "attention") and hasattr(module, "heads"):
+        if hasattr(module, "heads") and callable(vars(module).get("attention")):
             vars(module)["attention"] = attention
