@@ -604,7 +604,7 @@ def loss_of_step(*arguments):
 
 
 # %%
-steps = 250
+steps = 200
 broken = train(small_model(faulty_mask), loader, steps, loss_of_step, words=["cat", "night", "island"])
 broken_accuracy = accuracies[-1]
 
