@@ -11,13 +11,14 @@ from torch import Tensor
 from crosstalk.checkpoints import load_model
 from crosstalk.data import bug_clinic
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
-from crosstalk.stand_ins.lesson_05 import shift_right
+from crosstalk.stand_ins.lesson_05 import label_smoothing_loss, shift_right
 from crosstalk.widgets.alignment import Alignment
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
 from crosstalk.widgets.curve_doctor import CurveDoctor
 from crosstalk.widgets.factorisation import Factorisation
 from crosstalk.widgets.head_viewer import HeadViewer
+from crosstalk.widgets.label_smoothing import LabelSmoothing
 from crosstalk.widgets.mask_painter import MaskPainter, causal
 from crosstalk.widgets.positions import Positions
 from crosstalk.widgets.predict import Predict
@@ -187,6 +188,11 @@ def teacher_forcing() -> TeacherForcing:
     return TeacherForcing(shift_right)
 
 
+def label_smoothing() -> LabelSmoothing:
+    """ε = 0.1, with a right loss."""
+    return LabelSmoothing(label_smoothing_loss)
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
     make.__name__: make
     for make in (
@@ -200,5 +206,6 @@ EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
         curve_doctor,
         curve_reading,
         teacher_forcing,
+        label_smoothing,
     )
 }
