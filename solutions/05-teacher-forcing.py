@@ -426,9 +426,9 @@ hint("label_smoothing_loss")
 # %% [markdown]
 # ### Play: what it wants, and what it does
 #
-# The widget draws with **your** `label_smoothing_loss`. Left are the targets. In the middle is the loss against the
-# *gap*, by how much the logit of the right class leads. On the right are two models that were really trained, one with
-# ε = 0 and one with 0.1, and how well their probabilities fit what happens.
+# The widget draws with **your** `label_smoothing_loss`. At the top are the targets. Below is the loss against the
+# *gap*, by how much the logit of the right class leads. At the bottom are two models that were really trained, one
+# with ε = 0 and one with 0.1, and how well their probabilities fit what happens.
 #
 # Three things to try:
 #
@@ -436,14 +436,22 @@ hint("label_smoothing_loss")
 # 2. ε = 0.1: now there is a lowest point, and beyond it being surer *costs*.
 # 3. Look at the calibration. A model is well calibrated if, of all tokens to which it gives 0.8, 80 % are right.
 #    Which of the two is better, and by how much?
+#
+# <details><summary>A still picture of it, for reading without a kernel</summary>
+#
+# ![Label smoothing: target bars, loss against the gap, and the calibration of two trained
+# models](attachment:label_smoothing.png)
+#
+# </details>
 
 # %%
 LabelSmoothing(label_smoothing_loss)
 
 # %% [markdown]
-# Believe what you measured, for this task and these models. Müller et al. (2019) found that smoothing often improves
-# calibration in larger networks, and that it harms a model as a teacher of others. It is a choice, not a duty: this
-# lesson trains without it.
+# Here the smoothed model is less sure than it may be, so its probabilities fit worse, and it makes about as many
+# errors. Müller et al. (2019) found that smoothing often improves calibration in larger networks, which are too sure
+# without it, and that it harms a model as a teacher of others. So it is a choice, to be measured on the task at hand.
+# This lesson trains without it.
 #
 # ## 4. One step of training
 #
@@ -570,8 +578,9 @@ plt.show()
 # \underbrace{d_{i,j-1} + 1}_{\text{insert } b_j},\;
 # \underbrace{d_{i-1,j-1} + [a_i \ne b_j]}_{\text{substitute, or keep}}\bigr)$$
 #
-# and the answer stands in the last corner of the table. Written as a plain recursion it asks for the same corners again
-# and again, and the number of calls grows exponentially with the length. As a table, each corner is computed once.
+# and the answer stands in the last corner of the table. Written as a plain recursion it asks for the same corners
+# again and again, and the number of calls grows exponentially with the length. As a table, each corner is computed
+# once.
 
 # %% [markdown]
 # ### Exercise 5: `edit_distance`
@@ -695,8 +704,8 @@ hint("greedy_word")
 
 # %% [markdown]
 # Now the parrot of section 4 may speak: two of the eight words that it knows by heart, and two that it has never met.
-# `model.eval()` comes first, always: where a model is trained with dropout, it would otherwise speak with a part of its
-# numbers missing.
+# `model.eval()` comes first, always: where a model is trained with dropout, it would otherwise speak with a part of
+# its numbers missing.
 
 
 # %%
