@@ -191,7 +191,7 @@ function render({ model, el, signal }) {
             { "data-figure": key },
             h("th", { scope: "row" }, name),
             ...models.map((each) => h("td", {}, written(each[key].value, digits))),
-            h("td", {}, `${signed(value, digits)} (${signed(low, digits)} … ${signed(high, digits)})`),
+            h("td", {}, signed(value, digits), h("small", {}, `${signed(low, digits)} … ${signed(high, digits)}`)),
           );
         }),
       ),
@@ -232,7 +232,7 @@ function render({ model, el, signal }) {
       h(
         "p",
         { class: "ctk-source" },
-        `Measured on ${thousands(words)} words (${thousands(count)} tokens) that neither model was trained on. ECE, the expected calibration error, is how far confidence and the share that is right lie apart, over ${models[0].bins.length} bins. In brackets: 95 % intervals, from drawing the words anew. Müller et al. 2019 found better calibration with label smoothing, for larger models of images and of translation. Here you see what these two did.`,
+        `Measured on ${thousands(words)} words (${thousands(count)} tokens) that neither model was trained on. ECE, the expected calibration error, is how far confidence and the share that is right lie apart, over ${models[0].bins.length} bins. Bins of fewer than ${TELLING} tokens are left out of the diagram. Under each difference stands its 95 % interval, from drawing the words anew. Müller et al. 2019 found better calibration with label smoothing, for larger models of images and of translation. Here you see what these two did.`,
       ),
       perBin,
     );

@@ -176,9 +176,9 @@ function render({ model, el, signal }) {
   function drawTheirs() {
     const { state, said } = model.get("results");
     showProblem(state === "problem" ? said : "");
-    theirs.hidden = !state || state === "problem";
+    theirs.hidden = !state || state === "problem" || model.get("shift") === 0; // without a shift it is not called
     theirs.className = `ctk-said ${state === "agrees" ? "ctk-agrees" : "ctk-differs"}`;
-    theirs.replaceChildren(...inline(said ?? ""), ...(state && model.get("shift") === 0 ? [" Without a shift it is not called."] : []));
+    theirs.replaceChildren(...inline(said ?? ""));
   }
 
   const lossAt = (training) => training.loss[at()];
