@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import random
+import signal
 import sys
 import threading
 import warnings
@@ -25,6 +26,7 @@ def unchanged_state() -> Iterator[None]:
     path, print_options = list(sys.path), dict(vars(torch._tensor_str.PRINT_OPTS))
     anomaly = torch.is_anomaly_enabled()
     torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(1)  # cases are tiny, and on a busy machine threads wait for each other
     if device.type != "cpu":
         torch.set_default_device("cpu")
     try:
@@ -127,6 +129,9 @@ def time_limit(seconds: float) -> Iterator[Clock]:
                     _thread.interrupt_main()
             wait = 1.0
 
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.SIG_IGN:  # as a shell leaves it for what it starts in the background: nothing would arrive
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
@@ -134,3 +139,5 @@ def time_limit(seconds: float) -> Iterator[Clock]:
     finally:
         with clock._lock:  # from here on no interrupt can come from the watcher
             clock._done.set()
+        if handler is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, handler)
