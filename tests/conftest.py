@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def _unattended() -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the tests off the developer's own work/ and off another checkout."""
+    """Keep the tests off the developer's own work/ and off another checkout, and let interrupts arrive."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background starts us without
     config.stash[WORK] = tempfile.mkdtemp(prefix="crosstalk-tests-")
     config.stash[LEFT_OUT] = []
     config.stash[KILL_TABLE] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+import signal
 import threading
 
 import pytest
@@ -139,6 +140,17 @@ def test_endless_loop_is_ended_and_the_next_check_works(short_limit: None) -> No
     verdict = judge_source("softmax", body("while True:\n    pass"))
     assert verdict.problem.startswith("Your answer did not come to an end in the time allowed: it was in line ")
     assert judge_source("softmax", RIGHT).passed
+
+
+def test_endless_loop_is_ended_where_interrupts_are_ignored(short_limit: None) -> None:
+    """So a shell starts what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        verdict = judge_source("softmax", body("while True:\n    pass"))
+        assert verdict.problem.startswith("Your answer did not come to an end in the time allowed")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_swallowing_the_interrupt_does_not_help(short_limit: None) -> None:
