@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import _thread
 import os
-import sys
 import signal
+import sys
 import threading
 
 import pytest
