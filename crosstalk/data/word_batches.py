@@ -9,6 +9,7 @@ batches that it would have had.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,7 +30,8 @@ class WordBatches:
     """
 
     def __init__(self, words: datasets.Dataset, size: int = 128, seed: int = 0) -> None:
-        pairs = [(word, said) for word, all_said in zip(words["word"], words["pronunciations"], strict=True)
+        rows = words[:]
+        pairs = [(word, said) for word, all_said in zip(rows["word"], rows["pronunciations"], strict=True)
                  for said in all_said]  # fmt: skip
         if len(pairs) < size:
             raise ValueError(f"A batch of {size} words cannot be filled from {len(pairs)}: give a smaller size.")
@@ -68,7 +70,7 @@ def pad_rows(rows: list[list[int]]) -> torch.Tensor:
 def _padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """(rows, longest) in one byte each, and the lengths (rows,)."""
     lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.full((len(rows), int(lengths.max())), PAD, dtype=torch.uint8)
-    for row, ids in zip(padded, rows, strict=True):
-        row[: len(ids)] = torch.tensor(ids, dtype=torch.uint8)
+    real = torch.arange(int(lengths.max())) < lengths[:, None]  # (rows, longest)
+    padded = torch.full(real.shape, PAD, dtype=torch.uint8)
+    padded[real] = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.uint8)
     return padded, lengths
