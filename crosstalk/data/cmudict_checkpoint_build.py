@@ -81,6 +81,12 @@ def build(name: str) -> None:
     print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB, {made}; {time.monotonic() - begun:.0f} s in this run")
     for split in ("validation", "test"):
         print(f"{split}, {recipe.by} split: {error_rates(model, cmudict.load(split, by=recipe.by))}")
+    trained_on = set(cmudict.load("train", by=recipe.by)[:]["family"])
+    test = cmudict.load("test", by=recipe.by)
+    for has, whose in ((True, "with"), (False, "without")):
+        rows = [row for row, family in enumerate(test[:]["family"]) if (family in trained_on) is has]
+        if rows:
+            print(f"test words {whose} a relative in training: {error_rates(model, test.select(rows))}")
 
 
 if __name__ == "__main__":
