@@ -63,6 +63,7 @@ def main() -> None:
         batches = WordBatches(cmudict.load("train", by=by), BATCH)
         words = cmudict.load("test", by=by)
         for optimizer in asked.optimizers:
+            trained(batches, TRIAL, optimizer)  # the first steps of a process are slow
             _, trial = trained(batches, TRIAL, optimizer)
             steps = round(asked.seconds * TRIAL / trial)
             model, seconds = trained(batches, steps, optimizer)

@@ -397,7 +397,9 @@ def readable(folder: Path) -> tuple[str, str]:
 
 
 def test_a_bundle_carries_visible_packs_only(given: Path) -> None:
-    packs = list(given.rglob("*.safetensors"))
+    packs = list(given.rglob("packs/*.safetensors"))
+    models = {path for path in given.rglob("*.safetensors") if path not in packs}
+    assert models == set(given.rglob("assets/checkpoints/*.safetensors"))
     assert {path.stem for path in packs} == {lesson.id for lesson in course().ready if lesson.exercises}
     assert not any(exercise.hidden for path in packs for exercise in from_file(path).exercises.values())
 

@@ -607,11 +607,16 @@ def _(draw):
     return _layer(draw, forward=call(states, memory, causal(3, 3)), again=call(changed, memory, causal(3, 3)))
 
 
-@layer.case("called again with another memory, of another length", scenario="module")
+@layer.case("called again with another memory of the same shape", scenario="module")
 def _(draw):
     states = draw.normal(2, 3, 4)
     forward = call(states, draw.normal(2, 4, 4), memory_mask=_padding([4, 3], 4))
-    return _layer(draw, forward=forward, again=call(states, draw.normal(2, 2, 4)))
+    return _layer(draw, forward=forward, again=call(states, draw.normal(2, 4, 4)))
+
+
+@layer.case("source and target of one length, a causal mask and no memory mask", scenario="module")
+def _(draw):
+    return _layer(draw, forward=call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), causal(3, 3)))
 
 
 _SELF = "attended, _ = self.self_attention(self.self_attention_norm(states), mask=target_mask)"
@@ -1064,6 +1069,29 @@ layer.also(
      "            target_mask = torch.ones(states.size(1), states.size(1), dtype=torch.bool)\n        " + _SELF},
 )  # fmt: skip
 
+layer.slip(
+    "kept_keys",
+    "You keep the memory of the first call. Another word brings another memory: project the one that is handed in.",
+    {
+        "        keys, values = project_memory(self.cross_attention, memory)\n": """
+        if getattr(self, "shape", None) != memory.shape:
+            self.shape = memory.shape
+            self.kept = project_memory(self.cross_attention, memory)
+        keys, values = self.kept
+"""
+    },
+)
+layer.slip(
+    "target_mask_where_it_fits",
+    "Where no memory mask is given, you take the target's. No mask means that nothing is hidden: the whole source may "
+    "be read.",
+    {
+        "        asking = ": """
+        if memory_mask is None and target_mask is not None and memory.size(1) == states.size(1):
+            memory_mask = target_mask
+        asking = """
+    },
+)
 layer.hint("Take your `EncoderLayer`: a second attention, with a norm of its own, comes between its two sub-layers.")
 layer.hint("`self.self_attention(..., mask=target_mask)` returns two things; layers need the first alone.")
 layer.hint(
@@ -1130,8 +1158,14 @@ def _(draw):
 @decoder.case("called again with another memory", scenario="module")
 def _(draw):
     states = draw.normal(2, 2, 4)
-    forward, again = call(states, draw.normal(2, 3, 4)), call(states, draw.normal(2, 4, 4))
+    forward, again = call(states, draw.normal(2, 3, 4)), call(states, draw.normal(2, 3, 4))
     return _decoder(draw, 2, forward=forward, again=again)
+
+
+@decoder.case("a memory mask alone", scenario="module")
+def _(draw):
+    forward = call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), memory_mask=_padding([3, 2], 3))
+    return _decoder(draw, 1, forward=forward)
 
 
 _STACK = "self.layers = nn.ModuleList(DecoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers))"
@@ -1321,6 +1355,19 @@ class ByIndexWithASequential(nn.Module):
         return self.norm(states)
 
 
+decoder.slip(
+    "kept_memory",
+    "You keep what you made of the first memory, and go on with it when another one of the same shape comes. "
+    "Make it anew in each call.",
+    {
+        "        for layer in self.layers:\n": """
+        if getattr(self, "kept", None) is None or self.kept.shape != memory.shape:
+            self.kept = memory
+        memory = self.kept
+        for layer in self.layers:
+"""
+    },
+)
 decoder.hint("It is your `Encoder`, with layers that take more: what goes from layer to layer, and what stays?")
 decoder.hint("`nn.ModuleList(DecoderLayer(...) for _ in range(layers))` makes a new layer each time.")
 decoder.hint("Every layer gets the same memory and both masks; after the last comes `self.norm`.")
@@ -1391,6 +1438,13 @@ def _(draw):
 @model.case("forward: the generator shares the table of the target", scenario="assembled")
 def _(draw):
     return _toys(draw, "forward", _source(draw, 4, 2), _target(draw, 3, 3), _padding([4, 2], 4), tied=True)
+
+
+@model.case("forward: called again with another source of the same shape", scenario="assembled")
+def _(draw):
+    source, target = _source(draw, 3, 3), _target(draw, 2, 2)
+    again = {"method": "forward", "start": 0} | call(source % (_LETTERS - 1) + 1, target)
+    return _toys(draw, "forward", source, target, again=again)
 
 
 @model.case("forward: called again with another last token", scenario="assembled")
@@ -1796,6 +1850,17 @@ class ForwardWrittenOut(nn.Module):
         return self.generator(self.decoder(states, memory, mask, source_mask))
 
 
+model.slip(
+    "kept_memory",
+    "You keep the memory of the first source, and go on with it when another one of the same shape comes. "
+    "`forward` encodes each time.",
+    {
+        "        memory = self.encode(source, source_mask)": """
+        if getattr(self, "kept", None) is None or self.kept.shape[:2] != source.shape:
+            self.kept = self.encode(source, source_mask)
+        memory = self.kept"""
+    },
+)
 model.hint("`__init__` keeps the five modules under their own names. `encode` calls two of them, `decode` three.")
 model.hint(
     "In `decode` there are `target.size(1)` queries and `start + target.size(1)` keys. Your `causal_mask` wants just "

@@ -279,6 +279,11 @@ def _(draw):
     return *_scored(draw, [3, 0, 4], 5, 0), 0
 
 
+@token_cross_entropy.case("padding on the left, as some libraries have it")
+def _(draw):
+    return draw.normal(2, 4, 5), draw.padded([2, 4], 1, 5, pad_id=0).flip(1), 0
+
+
 @token_cross_entropy.case("float64, neither tensor contiguous")
 def _(draw):
     logits, target = _scored(draw, [2, 4, 3], 6, 5, dtype=torch.float64)
@@ -628,6 +633,16 @@ def in_a_loop(logits, target, pad_id):
 def ignoring_minus_hundred_in_a_copy(logits, target, pad_id):
     labels = torch.where(target == pad_id, -100, target)
     return nn.CrossEntropyLoss()(logits.permute(0, 2, 1), labels)
+
+
+@token_cross_entropy.mistake(
+    "You count tokens up to the first padding of a row. That holds only where padding comes last: look at each token "
+    "instead, `target != pad_id`."
+)
+def up_to_the_first_padding(logits, target, pad_id):
+    losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
+    real = (target != pad_id).long().cumprod(dim=1).bool()
+    return losses[real].mean()
 
 
 token_cross_entropy.hint(
@@ -1768,6 +1783,11 @@ def _(draw):
     return _speaker(draw, [3, 4, 5, 6], [4, 4, 4, 2], max_length=9)
 
 
+@greedy_word.case("the start token is said again, 0 is a real token, the end never comes", scenario="table_model")
+def _(draw):
+    return _speaker(draw, [5, 0, 3], [6, 1, 0, 4], max_length=4)
+
+
 @greedy_word.case("start and end are one token, as in some libraries", scenario="table_model")
 def _(draw):
     return _speaker(draw, [6, 3, 4], [5, 7, 2], start_id=2, end_id=2)
@@ -2029,6 +2049,19 @@ def recursive(model, source, start_id, end_id, max_length):
         return go_on([*said, int(logits[0, -1].argmax())])
 
     return go_on([])
+
+
+@greedy_word.mistake(
+    "You leave out the start token wherever it stands. Only the one that you begin with is not part of the answer: a "
+    "model may also say it."
+)
+def start_taken_out_everywhere(model, source, start_id, end_id, max_length):
+    memory = model.encode(source)
+    ids = [start_id]
+    while len(ids) <= max_length and (len(ids) == 1 or ids[-1] != end_id):
+        logits = model.decode(torch.tensor([ids]), memory)
+        ids.append(int(logits[0, -1].argmax()))
+    return ids[1:] if start_id == end_id else [token for token in ids if token != start_id]
 
 
 greedy_word.hint("Before the loop: encode once, and begin a list with the start token.")

@@ -170,6 +170,42 @@ def as_a_chain(patient):
     return "no source positions" if patient == "E" else "same batch again"
 
 
+@diagnoses.also_right
+def as_a_dictionary(patient):
+    return {
+        "A": "end token ignored",
+        "B": "mask not causal",
+        "C": "softmax twice",
+        "D": "torn pairs",
+        "E": "no source positions",
+        "F": "same batch again",
+    }[patient]
+
+
+@diagnoses.also_right
+def in_the_order_of_the_letters(patient):
+    causes = ["end token ignored", "mask not causal", "softmax twice"]
+    causes += ["torn pairs", "no source positions", "same batch again"]
+    return causes["ABCDEF".index(patient)]
+
+
+@diagnoses.also_right
+def as_a_match(patient):
+    match patient:
+        case "A":
+            return "end token ignored"
+        case "B":
+            return "mask not causal"
+        case "C":
+            return "softmax twice"
+        case "D":
+            return "torn pairs"
+        case "E":
+            return "no source positions"
+        case "F":
+            return "same batch again"
+
+
 diagnoses.hint("First sort by where the loss ends: near 0, where the healthy one ends, near 1, or above 2.")
 diagnoses.hint(
     "Two training losses go to 0. Show the loss on held-out words: does it go along? Of the two that stay above 2, ask "
