@@ -76,7 +76,7 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """No dropout and no gradients; afterwards the model trains on as it did."""
     training = model.training
     model.eval()
@@ -164,7 +164,7 @@ def decode(
         memory_mask = torch.tensor(readable, device=device)[None, None, None]  # (1, 1, 1, source)
     tokens: list[int] = []
     probabilities: list[Tensor] = []
-    with one_thread(), _evaluating(model), watched(model, forced) as seen:
+    with one_thread(), evaluating(model), watched(model, forced) as seen:
         memory = model.encode(letters)  # (1, source, d_model)
         while len(tokens) < max_length and end_id not in tokens[-1:]:
             guess = [*tokens, *expected[len(tokens) : max_length - 1]]
