@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from crosstalk.checkpoints import load_model
-from crosstalk.data import bug_clinic
+from crosstalk.data import bug_clinic, cmudict
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
 from crosstalk.stand_ins.lesson_05 import label_smoothing_loss, shift_right
+from crosstalk.stand_ins.lesson_08 import sampling_distribution, top_k_filter, top_p_filter
 from crosstalk.widgets.alignment import Alignment
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
@@ -22,6 +23,7 @@ from crosstalk.widgets.label_smoothing import LabelSmoothing
 from crosstalk.widgets.mask_painter import MaskPainter, causal
 from crosstalk.widgets.positions import Positions
 from crosstalk.widgets.predict import Predict
+from crosstalk.widgets.sampling_table import SamplingTable
 from crosstalk.widgets.teacher_forcing import TeacherForcing
 
 WORD = list("crossing")
@@ -193,6 +195,16 @@ def label_smoothing() -> LabelSmoothing:
     return LabelSmoothing(label_smoothing_loss)
 
 
+def sampling_table() -> SamplingTable:
+    """The vowel of “rough”, a little warm, with both filters on and a hundred draws."""
+    widget = SamplingTable(
+        load_model("cmudict-lesson", own=False), "rough", sampling_distribution, top_k_filter, top_p_filter
+    )
+    widget.prefix = [cmudict.PHONEMES.index("R")]
+    widget.temperature, widget.k, widget.p, widget.draws = 1.5, 8, 0.9, 100
+    return widget
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
     make.__name__: make
     for make in (
@@ -207,5 +219,6 @@ EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
         curve_reading,
         teacher_forcing,
         label_smoothing,
+        sampling_table,
     )
 }
