@@ -12,11 +12,15 @@ from crosstalk.checkpoints import load_model
 from crosstalk.data import bug_clinic, cmudict
 from crosstalk.stand_ins.lesson_03 import sinusoidal_positions
 from crosstalk.stand_ins.lesson_05 import label_smoothing_loss, shift_right
-from crosstalk.stand_ins.lesson_08 import sampling_distribution, top_k_filter, top_p_filter
+from crosstalk.stand_ins.lesson_08 import beam_search, sampling_distribution, top_k_filter, top_p_filter
+from crosstalk.stand_ins.lesson_09 import aligned_error_by_position, error_by_position
 from crosstalk.widgets.alignment import Alignment
 from crosstalk.widgets.attention_stages import AttentionStages
 from crosstalk.widgets.base import CourseWidget
+from crosstalk.widgets.beam_tree import BeamTree
 from crosstalk.widgets.curve_doctor import CurveDoctor
+from crosstalk.widgets.decode_steps import DecodeSteps
+from crosstalk.widgets.exposure_lanes import ExposureLanes
 from crosstalk.widgets.factorisation import Factorisation
 from crosstalk.widgets.head_viewer import HeadViewer
 from crosstalk.widgets.label_smoothing import LabelSmoothing
@@ -205,6 +209,28 @@ def sampling_table() -> SamplingTable:
     return widget
 
 
+def decode_steps() -> DecodeSteps:
+    """Half-way through a word, without the cache."""
+    widget = DecodeSteps(load_model("cmudict-lesson", own=False), "crossing")
+    widget.step, widget.cached = 4, False
+    return widget
+
+
+def beam_tree() -> BeamTree:
+    """A word whose listed pronunciation is dropped on the way."""
+    return BeamTree(load_model("cmudict-lesson", own=False), "choir", search=beam_search)
+
+
+def exposure_lanes() -> ExposureLanes:
+    """A wrong token in “psychology”, same index, and what many words do."""
+    widget = ExposureLanes(
+        load_model("cmudict-lesson", own=False), "psychology", error_by_position, aligned_error_by_position
+    )
+    widget.step, widget.seed = 3, 0
+    widget.measure()
+    return widget
+
+
 EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
     make.__name__: make
     for make in (
@@ -219,6 +245,9 @@ EXHIBITS: dict[str, Callable[[], CourseWidget]] = {
         curve_reading,
         teacher_forcing,
         label_smoothing,
+        decode_steps,
+        beam_tree,
         sampling_table,
+        exposure_lanes,
     )
 }

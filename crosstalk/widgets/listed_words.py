@@ -20,7 +20,7 @@ def listed(word: str) -> list[list[int]]:
 
 
 def held_out(words: int, shortest: int, seed: int = 0) -> list[tuple[str, list[int]]]:
-    """Words for tests, from the test part of both splits, which have one listed pronunciation.
+    """Words of the test part, split by family, that have one listed pronunciation.
 
     Args:
         words: how many, drawn at random.
@@ -31,8 +31,8 @@ def held_out(words: int, shortest: int, seed: int = 0) -> list[tuple[str, list[i
     """
     import pyarrow.parquet as pq
 
-    filters = [(column, "==", "test") for column in SPLIT_COLUMNS.values()]
-    table = pq.read_table(parquet_file(), columns=["word", "pronunciations"], filters=filters).to_pylist()
+    test = [(SPLIT_COLUMNS["family"], "==", "test")]
+    table = pq.read_table(parquet_file(), columns=["word", "pronunciations"], filters=test).to_pylist()
     pairs = [(row["word"], phonemes_to_ids(row["pronunciations"][0]))
              for row in table if len(row["pronunciations"]) == 1]  # fmt: skip
     return random.Random(seed).sample([pair for pair in pairs if len(pair[1]) >= shortest], words)
