@@ -32,6 +32,7 @@ class Memories:
         self._cache = my_model.get("KeyValueCache", own)
         self._attend = my_model.get("attend_with_cache", own)
         self.taken: list[int] = []
+        self.alone = False  # is the newest token taken alone, with nothing hidden from it?
         self.forget()
 
     def forget(self) -> None:
@@ -49,7 +50,8 @@ class Memories:
         self, layer: int, states: torch.Tensor, memory: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """In place of the ``forward`` of a layer's self-attention."""
-        return self._attend(self.layers[layer].self_attention, states, self.caches[layer], mask)
+        # No mask hides nothing just as a mask full of True does, in fewer operations.
+        return self._attend(self.layers[layer].self_attention, states, self.caches[layer], None if self.alone else mask)
 
 
 @contextmanager
@@ -82,6 +84,7 @@ def caching(model: EncoderDecoder, own: bool = True) -> Iterator[Memories]:
             raise ValueError(f"These {target.size(1)} tokens are all in the cache already: give at least one new one.")
         if target_mask is not None and target_mask.size(-2) > 1:
             target_mask = target_mask[..., -new.size(1) :, :]
+        memories.alone = target_mask is None and new.size(1) == 1
         logits = decode(new, memory, target_mask, memory_mask, start=memories.length)
         memories.length += new.size(1)
         memories.taken.append(new.size(1))

@@ -1,4 +1,8 @@
-"""Decoding with a cache: one word by the student's search, or a whole batch at once."""
+"""Decoding with a cache: one word by the student's search, or a whole batch at once, fast.
+
+Those for a batch read the weights of the model by their names and compute on their own (see `FastDecoder`): for a
+model that differs from the course's in anything else than its weights, use `greedy_decode` within `caching`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from crosstalk.caching import caching
+from crosstalk.fast_decoder import FastDecoder
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 
 Step = Callable[[torch.Tensor], torch.Tensor]
@@ -53,6 +58,28 @@ def _follows(prefixes: torch.Tensor, before: torch.Tensor) -> bool:
 
 
 @torch.inference_mode()
+def fast_greedy_decode(
+    model: EncoderDecoder,
+    source: torch.Tensor,
+    source_mask: torch.Tensor | None,
+    start_id: int,
+    end_id: int,
+    pad_id: int,
+    max_length: int,
+) -> torch.Tensor:
+    """`greedy_decode`, with the same result, by a `FastDecoder`."""
+    decoder = FastDecoder(model, model.encode(source, source_mask), source_mask)
+    chosen = source.new_full((len(source),), start_id)
+    ended = torch.zeros_like(chosen, dtype=torch.bool)
+    ids: list[torch.Tensor] = []
+    while len(ids) < max_length and not ended.all():
+        chosen = decoder.step(chosen).argmax(dim=-1).masked_fill(ended, pad_id)  # (batch,)
+        ids.append(chosen)
+        ended |= chosen == end_id
+    return torch.stack(ids, dim=1)
+
+
+@torch.inference_mode()
 def beam_decode(
     model: EncoderDecoder,
     source: torch.Tensor,
@@ -64,10 +91,10 @@ def beam_decode(
     width: int,
     alpha: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`beam_search` for all rows of a batch at once, with the same results.
+    """`beam_search` for all rows of a batch at once, with the same results, by a `FastDecoder`.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, of the course's pieces.
         source: (batch, source)
         source_mask: bool (batch, 1, 1, source), or None.
         max_length: generated tokens at most, the end token included.
@@ -78,38 +105,38 @@ def beam_decode(
         ids (batch, length of the longest), end tokens included and padding after them, and scores (batch,).
     """
     batch, never = len(source), float("-inf")
-    with caching(model) as memories:
-        memory = model.encode(source, source_mask).repeat_interleave(width, dim=0)  # (batch · width, source, d_model)
-        mask = None if source_mask is None else source_mask.repeat_interleave(width, dim=0)
-        prefixes = source.new_full((batch * width, 1), start_id)
-        scores = torch.full((batch, width), never, device=source.device)
-        scores[:, 0] = 0  # the others would be the same beam again
-        first = torch.arange(batch, device=source.device)[:, None] * width  # (batch, 1): each row's first beam
-        best, best_score = source.new_full((batch, max_length), pad_id), scores.new_full((batch,), never)
-        for length in range(1, max_length + 1):
-            logits = model.decode(prefixes, memory, memory_mask=mask)[:, -1]  # (batch · width, V)
-            vocabulary = logits.size(-1)
-            total = scores[:, :, None] + logits.log_softmax(dim=-1).view(batch, width, vocabulary)
-            scores, places = total.flatten(1).topk(width, dim=-1)  # (batch, width)
-            parents, tokens = (first + places // vocabulary).flatten(), (places % vocabulary).flatten()
-            prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)  # (batch · width, 1 + length)
-            memories.select(parents)
-            ended = tokens.view(batch, width) == end_id
-            if ended.any():
-                final = scores.masked_fill(~ended, never) / length**alpha
-                score, beam = final.max(dim=-1)  # (batch,)
-                better = score > best_score
-                best[better, :length] = prefixes[(first[:, 0] + beam)[better], 1:]
-                best[better, length:] = pad_id
-                best_score = torch.where(better, score, best_score)
-                scores = scores.masked_fill(ended, never)
-                if bool((scores == never).all()):
-                    break
-        # The unfinished count only where none has finished.
-        score, beam = (scores / max_length**alpha).max(dim=-1)
-        none = best_score == never
-        if none.any():
-            best[none, : prefixes.size(1) - 1] = prefixes[(first[:, 0] + beam)[none], 1:]
-            best_score = torch.where(none, score, best_score)
-    longest = int((best != pad_id).sum(dim=-1).max())
-    return best[:, :longest], best_score
+    decoder = FastDecoder(model, model.encode(source, source_mask), source_mask, beams=width)
+    scores = torch.full((batch, width), never, device=source.device)
+    scores[:, 0] = 0  # the others would be the same beam again
+    first = torch.arange(batch, device=source.device)[:, None] * width  # (batch, 1): each row's first beam
+    tokens = source.new_full((batch * width,), start_id)
+    prefixes = source.new_empty(batch * width, 0)
+    best, best_score = source.new_full((batch, max_length), pad_id), scores.new_full((batch,), never)
+    lengths = source.new_zeros(batch)
+
+    def keep(rows: torch.Tensor, score: torch.Tensor, beam: torch.Tensor) -> None:
+        """Have these rows end with what stands in one of their beams."""
+        length = prefixes.size(1)
+        best[rows, :length] = prefixes[(first[:, 0] + beam)[rows]]
+        best[rows, length:] = pad_id
+        best_score[rows], lengths[rows] = score[rows], length
+
+    for length in range(1, max_length + 1):
+        log_probs = decoder.step(tokens).log_softmax(dim=-1)  # (batch · width, V)
+        vocabulary = log_probs.size(-1)
+        total = scores[:, :, None] + log_probs.view(batch, width, vocabulary)
+        scores, places = total.flatten(1).topk(width, dim=-1)  # (batch, width)
+        parents, tokens = (first + places // vocabulary).flatten(), (places % vocabulary).flatten()
+        prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)  # (batch · width, length)
+        decoder.select(parents)
+        ended = tokens.view(batch, width) == end_id
+        if ended.any():
+            score, beam = (scores.masked_fill(~ended, never) / length**alpha).max(dim=-1)  # (batch,)
+            keep(score > best_score, score, beam)
+            scores = scores.masked_fill(ended, never)
+            if bool((scores == never).all()):
+                break
+    # The unfinished count only where none has finished.
+    score, beam = (scores / max_length**alpha).max(dim=-1)
+    keep(best_score == never, score, beam)
+    return best[:, : int(lengths.max())], best_score

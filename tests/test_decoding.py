@@ -11,7 +11,7 @@ from crosstalk.caching import caching
 from crosstalk.checkpoints import load_model
 from crosstalk.data.cmudict import END, PAD, PHONEMES, START, letters_to_ids
 from crosstalk.data.word_batches import pad_rows
-from crosstalk.decoding import beam_decode, stepping
+from crosstalk.decoding import beam_decode, fast_greedy_decode, stepping
 from crosstalk.layers import fused_attention
 from crosstalk.stand_ins.lesson_02 import masked_attention, padding_mask
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
@@ -74,6 +74,7 @@ def test_greedy_decoding_takes_one_token_a_step_and_projects_the_memory_once(
     assert torch.equal(cached, plain)
     assert memories.taken == [1] * plain.size(1)
     assert len(runs) == 1
+    assert torch.equal(fast_greedy_decode(model, source, mask, START, END, PAD, 40), plain)
     for row, word in zip(plain.tolist(), WORDS, strict=True):
         alone = greedy_word(model, torch.tensor([letters_to_ids(word)]), START, END, 40)
         assert [token for token in row if token != PAD] == alone

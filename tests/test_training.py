@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from crosstalk.data import cmudict
 from crosstalk.data.word_batches import WordBatches
 from crosstalk.machine import small_model
 from crosstalk.metrics import compare, error_rates, pronounce
 from crosstalk.models import Size, word_model
-from crosstalk.optimizers import MuonAndAdamW
+from crosstalk.optimizers import BatchedMuon, MuonAndAdamW
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 from crosstalk.stand_ins.lesson_05 import shift_right, token_cross_entropy, train_step
 from crosstalk.training import schedule, train
@@ -251,3 +252,20 @@ def test_a_failing_step_leaves_the_machine_as_it_was(batches: WordBatches) -> No
         train(tiny(), batches, 3, failing, words=(), device=CPU)
     assert torch.get_num_threads() == threads
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_muon_in_batches_is_pytorchs_muon() -> None:
+    torch.manual_seed(0)
+    theirs = [nn.Parameter(torch.randn(shape)) for shape in [(8, 8), (8, 8), (16, 8), (8, 16), (4, 8)]]
+    ours = [nn.Parameter(each.detach().clone()) for each in theirs]
+    optimizers = [torch.optim.Muon(theirs, lr=0.1), BatchedMuon(ours, lr=0.1)]
+    for step in range(4):
+        for mine, other in zip(ours, theirs, strict=True):
+            other.grad = torch.randn_like(other)
+            mine.grad = other.grad.clone()
+        if step == 2:  # one that no gradient reached stays where it is, in both
+            ours[1].grad = theirs[1].grad = None
+        for optimizer in optimizers:
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02)  # bfloat16 inside, in another order
+    assert not torch.equal(ours[0], ours[1])
