@@ -1,7 +1,8 @@
 """The walk: a student who writes every solution into their own copies, one by one, ends with a model of their own.
 
 Each lesson's copy is changed on disk and run in a kernel, answer by answer. Then, in a new process, the model that is
-put together of the pieces trains for a fixed number of steps and says words that it has not seen; the PER is printed.
+put together of the pieces trains for a fixed number of steps and says words that it has not seen, by each way of
+decoding; the PER is printed.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ STEPS, WORDS = 120, 64
 _TRAIN = f"""
 import json, torch
 from crosstalk import my_model
+from crosstalk.caching import caching
 from crosstalk.course import course
 from crosstalk.data import cmudict
-from crosstalk.data.word_batches import WordBatches
+from crosstalk.data.cmudict import END, PAD, START
+from crosstalk.data.word_batches import WordBatches, pad_rows
+from crosstalk.decoding import stepping
 from crosstalk.map import model_map
 from crosstalk.models import word_model
 from crosstalk.training import train
@@ -43,20 +47,44 @@ pieces = {{name: my_model.get(name) for name in course().exercises}}
 model = word_model()
 log = train(model, WordBatches(cmudict.load("train"), 128), {STEPS}, pieces["train_step"], words=("attention",),
             device=torch.device("cpu"))
-words = cmudict.load("test").select(range(0, 12_000, 12_000 // {WORDS}))
-edits = phonemes = 0
-with torch.inference_mode():
-    for word, listed in zip(words["word"], words["pronunciations"]):
-        source = torch.tensor([cmudict.letters_to_ids(word)])
-        said = cmudict.ids_to_phonemes(pieces["greedy_word"](model, source, cmudict.START, cmudict.END, 32))
-        distances = [(pieces["edit_distance"](said, one.split()), len(one.split())) for one in listed]
+words = cmudict.load("test").select(list(range(0, 12_000, 12_000 // {WORDS}))[:{WORDS}])
+ids = [cmudict.letters_to_ids(word) for word in words["word"]]
+padded, gold = pad_rows(ids), pad_rows([cmudict.phonemes_to_ids(listed[0]) for listed in words["pronunciations"]])
+
+def per(said):
+    edits = phonemes = 0
+    for mine, listed in zip(said, words["pronunciations"], strict=True):
+        mine = cmudict.ids_to_phonemes(mine)
+        distances = [(pieces["edit_distance"](mine, one.split()), len(one.split())) for one in listed]
         edits, phonemes = edits + min(distances)[0], phonemes + min(distances)[1]
+    return 100 * edits / phonemes
+
+def searched(row):
+    with stepping(model, torch.tensor([row])) as step:
+        return pieces["beam_search"](step, START, END, 4, 32, 0.0)[0]
+
+with torch.inference_mode():
+    mask = pieces["padding_mask"](padded, PAD)
+    one_by_one = [pieces["greedy_word"](model, torch.tensor([row]), START, END, 32) for row in ids]
+    greedy = pieces["greedy_decode"](model, padded, mask, START, END, PAD, 32)
+    with caching(model) as memories:
+        cached = pieces["greedy_decode"](model, padded, mask, START, END, PAD, 32)
+    forced = model(padded, pieces["shift_right"](gold, START), mask)
+    drawn = pieces["sample"](forced[:, 0], 1.0, 5, 0.9, torch.Generator().manual_seed(0))
+inputs = pieces["scheduled_sampling"](
+    pieces["shift_right"](gold, START), forced.argmax(-1), torch.ones_like(gold, dtype=torch.bool), START, PAD
+)
 print()
 print(json.dumps({{
     "own": [name for name in pieces if my_model.is_own(name)],
     "modules": sorted({{type(each).__module__ for each in model.modules()}}),
-    "map": model_map("06").summary(),
-    "first": log.losses[0], "last": sum(log.losses[-10:]) / 10, "per": 100 * edits / phonemes,
+    "map": model_map("09").summary(),
+    "first": log.losses[0], "last": sum(log.losses[-10:]) / 10, "per": per(greedy.tolist()),
+    "one by one": per(one_by_one), "cached": torch.equal(cached, greedy), "taken": memories.taken,
+    "beam": per([searched(row) for row in ids]), "drawn": list(drawn.shape), "replaced": bool((inputs != gold).any()),
+    "free": pieces["free_running_accuracy"](greedy, gold, PAD),
+    "errors": [pieces[name](greedy, gold, PAD)[:4].tolist()
+               for name in ("error_by_position", "aligned_error_by_position")],
 }}))
 """
 
@@ -122,9 +150,16 @@ def test_the_walk(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(
             f"\nthe walk: {len(found['own'])} pieces, all the student's own; {STEPS} steps of 128 words, "
-            f"loss {found['first']:.2f} to {found['last']:.2f}; PER {found['per']:.1f} over {WORDS} unseen words"
+            f"loss {found['first']:.2f} to {found['last']:.2f}; PER {found['per']:.1f} over {WORDS} unseen words, "
+            f"{found['beam']:.1f} by beam search; {100 * found['free']:.1f} % of their phonemes right in their places"
         )
     assert found["per"] < 60
+    assert found["per"] == pytest.approx(found["one by one"])
+    assert found["cached"] and set(found["taken"]) == {1}
+    assert found["beam"] < 60 and found["drawn"] == [WORDS] and found["replaced"]
+    same_index, aligned = found["errors"]
+    assert sum(aligned) <= sum(same_index)
+    assert same_index[0] == pytest.approx(aligned[0], abs=0.15)
 
 
 def test_with_some_pieces_the_rest_are_stand_ins_and_are_named(work: Path) -> None:
@@ -132,5 +167,5 @@ def test_with_some_pieces_the_rest_are_stand_ins_and_are_named(work: Path) -> No
     walk_through(some)
     said, found = trained(work)
     assert found["own"] == [entry.name for entry in some.exercises]
-    for name in ("EncoderDecoder", "Encoder", "train_step", "masked_attention"):
+    for name in ("EncoderDecoder", "Encoder", "train_step", "masked_attention", "attend_with_cache", "beam_search"):
         assert f"{name}: the stand-in, until yours has passed its check." in said
