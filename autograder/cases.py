@@ -10,6 +10,7 @@ import torch
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
 from autograder.scenarios import MADE_BY
+from autograder.scenarios.cached import cache_builder
 from autograder.scenarios.call import gradients as try_gradients
 from autograder.scenarios.module import recorded, take_weights
 from autograder.scenarios.parts import assembler
@@ -30,7 +31,8 @@ def case(name: str, title: str) -> Any:
 
     Returns:
         `Arguments` for a function (a model among them is made anew each time); for a class, ``build`` (makes an
-        object from your class and copies the case's weights in) and the `Arguments` of the call.
+        object from your class and copies the case's weights in, or calls it as often as comes before the last call)
+        and the `Arguments` of the call.
 
     Raises:
         KeyError: there is no such case; the message lists those there are.
@@ -43,6 +45,8 @@ def case(name: str, title: str) -> Any:
     if make := MADE_BY.get(cases[title].scenario):
         args, kwargs = make(inputs, {other: my_model.stand_in(other) for other in course().earlier_exercises(name)})
         return Arguments(tuple(args), kwargs)
+    if cases[title].scenario == "cache":
+        return cache_builder(inputs), Arguments(tuple(inputs["script"][-1]["args"]), {})
     if cases[title].scenario not in ("module", "assembled"):
         return Arguments(tuple(inputs["args"]), inputs["kwargs"])
     build = assembler(inputs) if cases[title].scenario == "assembled" else _builder(inputs)

@@ -76,7 +76,8 @@ class Exercise:
         self.hints: list[str] = []
         stand_in = my_model.stand_in(name)
         self.kind = "class" if inspect.isclass(stand_in) else "function"
-        called = stand_in.forward if self.kind == "class" else stand_in
+        # A class that is no module is tried by its methods, and has only the constructor's signature.
+        called = getattr(stand_in, "forward", stand_in.__init__) if self.kind == "class" else stand_in
         self.parameters = [name for name in inspect.signature(called).parameters if name != "self"]
         self.signature = _plain_signature(stand_in)
 
@@ -137,12 +138,13 @@ def build(
     initial: Sequence[str] = (),
     saved: bool = False,
     fused: bool = False,
+    dropped: int = 0,
     **kwargs: Any,
 ) -> dict[str, Tree]:
     """Inputs of the scenario ``module``: constructor arguments, weights by name, calls, what to look at."""
     made: dict[str, Tree] = {"build": call(*args, **kwargs), "weights": dict(sorted(weights.items()))}
     made |= {"forward": forward, "attributes": list(attributes), "again": again, "train": train}
-    asked = {"record": dict(record or {}), "initial": list(initial), "saved": saved, "fused": fused}
+    asked = {"record": dict(record or {}), "initial": list(initial), "saved": saved, "fused": fused, "dropped": dropped}
     return made | {key: value for key, value in asked.items() if value}
 
 

@@ -109,6 +109,7 @@ def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: fr
     return (sentences.misbuilt(expected, got)
             or sentences.misread(expected, got)
             or sentences.misassembled(expected, got)
+            or _steps_difference(pack, expected, got)
             or _result_difference(pack, expected.get("result"), got.get("result"))
             or sentences.side_effects(case, expected, got))  # fmt: skip
 
@@ -118,6 +119,19 @@ def _against(pack: ExercisePack, case: Case, observation: Tree) -> str:
     index = next(at for at, other in enumerate(pack.cases) if other is case)
     fitting = (wrong.sentence for wrong in pack.mistakes if same_observation(wrong.observations[index], observation))
     return next(fitting, "")
+
+
+def _steps_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Difference | None:
+    """Where several calls are made in a row: the first that gave, or left behind, something else."""
+    for e, g in zip(expected.get("empty", []), got.get("empty", []), strict=True):
+        if not same(e, g):
+            return Difference(sentences.miscounted("when nothing has been appended", e, g))
+    for number, (e, g) in enumerate(zip(expected.get("steps", []), got.get("steps", []), strict=False), start=1):
+        if found := _result_difference(pack, e["gave"], g["gave"]):
+            return Difference(f"In call {number}: {found.sentence}", found.got, found.expected, found.shown)
+        if sentence := sentences.mislaid(number, e, g):
+            return Difference(sentence)
+    return None
 
 
 def _result_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Difference | None:

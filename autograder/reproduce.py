@@ -13,11 +13,14 @@ MAX_LITERAL = 160  # characters of an argument list that is still pleasant to re
 
 def reproduction(pack: ExercisePack, case: Case) -> str:
     """Two lines: make the inputs, call the student's own function."""
-    if case.scenario == "module":
+    if case.scenario in ("module", "cache"):
         if case.inputs.get("initial"):
             made = ", ".join(map(repr, case.inputs["build"]["args"]))
             look = "{name: (weight.mean(), weight.std()) for name, weight in made.named_parameters()}"
             return f"made = {pack.name}({made})\nsorted(made.state_dict()), {look}"
+        if calls := case.inputs.get("dropped"):
+            return (f'from autograder import case, dropped; build, forward = case("{pack.name}", "{case.title}")\n'
+                    f"dropped(build({pack.name}), *forward, calls={calls})")  # fmt: skip
         return (f'from autograder import case; build, forward = case("{pack.name}", "{case.title}")\n'
                 f"build({pack.name})(*forward.args, **forward.kwargs)")  # fmt: skip
     if case.scenario == "assembled":
