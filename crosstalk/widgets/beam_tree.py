@@ -12,20 +12,13 @@ from crosstalk.data import cmudict
 from crosstalk.widgets import student
 from crosstalk.widgets.base import CourseWidget
 from crosstalk.widgets.beam_record import CLOSE, Asked, Node, Prefix, Tree, grow
+from crosstalk.widgets.listed_words import listed
 
 LONGEST_WORD = 16  # letters
 SPARE = 3  # tokens generated may be so many more than the letters
 WIDEST = 8  # beams
 PRUNED = 3  # dropped expansions shown at each step
 LISTED = 8  # finished sequences shown
-
-
-def pronunciations(word: str) -> list[list[int]]:
-    """The ids of all pronunciations that the dictionary lists, end tokens included; none for an unknown word."""
-    import pyarrow.parquet as pq
-
-    found = pq.read_table(cmudict.parquet_file(), columns=["pronunciations"], filters=[("word", "==", word.lower())])
-    return [cmudict.phonemes_to_ids(said) for row in found["pronunciations"].to_pylist() for said in row]
 
 
 def _names(tokens: Sequence[int]) -> str:
@@ -105,7 +98,7 @@ class BeamTree(CourseWidget):
             self._fail(read.problem)
             return
         self._asked, self._letters = read.value, letters
-        self._gold = pronunciations(cmudict.ids_to_letters(letters))
+        self._gold = listed(cmudict.ids_to_letters(letters))
         self._compute()
 
     def _compute(self) -> None:
@@ -205,7 +198,7 @@ class BeamTree(CourseWidget):
         if not gold:
             return "The dictionary does not have this word, so no path is marked as right."
         several = len(self._gold) > 1
-        which = f"{_names(gold)}, the likeliest of the {len(self._gold)} it lists," if several else _names(gold)
+        which = f"{_names(gold)}, the likeliest of the {len(self._gold)} it lists," if several else f"{_names(gold)},"
         if best in self._gold:
             return f"The dictionary lists {_names(best)}: what the search found is right."
         finished = [number for number, node in enumerate(complete, 1) if list(node.prefix) == gold]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def run(model: Any, source: Sequence[int], start_id: int, end_id: int, max_lengt
             times.append(time.perf_counter())
             taken.append(logits.shape[1])
             newest.append(logits[0, -1].float().cpu())
-    between = [1000 * (after - before) for before, after in zip(times, times[1:], strict=False)]
+    between = [1000 * (after - before) for before, after in pairwise(times)]
     return Run(tokens, taken, torch.stack(newest), between)
 
 

@@ -25,6 +25,14 @@ def _name(token: int) -> str:
     return cmudict.PHONEMES[token]
 
 
+def _small(value: float) -> str:
+    """A small number with one digit: 4·10⁻⁶."""
+    if value == 0:
+        return "0"
+    digit, power = f"{value:.0e}".split("e")
+    return f"{digit}·10{str(int(power)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
 def _written(cost: Cost) -> dict[str, int]:
     return {
         "projections": cost.projections,
@@ -146,7 +154,7 @@ class DecodeSteps(CourseWidget):
             )
         else:
             said = (
-                f"Both ways give the same {len(plain.tokens)} tokens; the logits differ by at most {apart:.0e}, "
+                f"Both ways give the same {len(plain.tokens)} tokens; the logits differ by at most {_small(apart)}, "
                 "which is rounding."
             )
             return {"state": "agrees", "said": said}
