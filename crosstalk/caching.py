@@ -32,6 +32,7 @@ class Memories:
         self._cache = my_model.get("KeyValueCache", own)
         self._attend = my_model.get("attend_with_cache", own)
         self.taken: list[int] = []
+        self.read: torch.Tensor | None = None  # the encoder's memory, (batch, source, d_model)
         self.alone = False  # is the newest token taken alone, with nothing hidden from it?
         self.forget()
 
@@ -59,7 +60,8 @@ def caching(model: EncoderDecoder, own: bool = True) -> Iterator[Memories]:
     """Within it, ``model.decode`` computes only those tokens of ``target`` that it has not seen yet.
 
     Call it with the whole prefix as ever: logits come for the new tokens, so the newest is still at -1. (Or with the
-    new tokens alone and ``start``.) Keys and values of the memory are computed once. ``model.encode`` begins anew.
+    new tokens alone and ``start``.) Keys and values of the memory are computed once. ``model.encode`` begins anew, and
+    so does a prefix with another memory.
 
     Args:
         model: an EncoderDecoder in evaluation mode.
@@ -79,6 +81,9 @@ def caching(model: EncoderDecoder, own: bool = True) -> Iterator[Memories]:
         memory_mask: torch.Tensor | None = None,
         start: int = 0,
     ) -> torch.Tensor:
+        if start == 0 and memories.length and memory is not memories.read:
+            memories.forget()  # another batch, such as the rows of the last one that have not ended
+        memories.read = memory
         new = target[:, memories.length - start :]
         if not new.size(1):
             raise ValueError(f"These {target.size(1)} tokens are all in the cache already: give at least one new one.")
