@@ -56,12 +56,10 @@ class State:
         if not (self.file and self.file.is_file()):
             return
         try:
-            with safe_open(self.file, framework="pt") as file:
-                tree = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tree, tensors = _read(self.file)
         except (SafetensorError, OSError, KeyError, ValueError):
             return self._begin_anew("cannot be read")
-        weights = {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
+        weights = _weights(tensors)
         if _shapes(weights) != _shapes(self.model.state_dict()):
             return self._begin_anew("belongs to a model of another size")
         if tree["steps"] != self.steps:
@@ -86,6 +84,25 @@ class State:
 def training_file(name: str) -> Path:
     """Where the state of a training is kept."""
     return work_folder() / "training" / f"{name}.safetensors"
+
+
+def trained_weights(name: str) -> dict[str, torch.Tensor] | None:
+    """The model's weights from a training that has come to its end, or None where there is none that can be read."""
+    try:
+        tree, tensors = _read(training_file(name))
+    except (SafetensorError, OSError, KeyError, ValueError):
+        return None
+    return _weights(tensors) if len(tree["losses"]) >= tree["steps"] else None
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    with safe_open(file, framework="pt") as opened:
+        tree = json.loads(opened.metadata()["state"])
+        return tree, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+
+
+def _weights(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:

@@ -131,7 +131,7 @@ def _one(inputs: Mapping[str, Any], weights: Tree) -> dict[str, Any]:
 def _noting(kind: type) -> type:
     """The cache, made to write down the shapes of what is appended."""
 
-    class Noting(kind):  # type: ignore[valid-type, misc]
+    class Noting(kind):
         def __init__(self) -> None:
             super().__init__()
             self.appended: list[Tree] = []
