@@ -32,7 +32,7 @@ class MessageError(ValueError):
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
     """The elements of a tensor in row-major order, as bytes."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def tensor_from(note: dict, content: bytes) -> torch.Tensor:

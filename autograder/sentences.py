@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Sequence
 
-from autograder.compare import Difference, difference, kind_of
+from autograder.compare import Difference, difference, kind_of, same
 from autograder.messages import Tree
 from autograder.packs import Case, ExercisePack
 from autograder.scenarios.call import tensors_of
@@ -19,7 +19,7 @@ def not_run(name: str) -> str:
 def definition(pack: ExercisePack, said: Tree, elsewhere: frozenset[str]) -> str:
     """What is wrong with the thing that the answer cell made, or ""."""
     name, kind = pack.name, said.get("kind")
-    wanted = f"`def {name}{pack.signature}:`" if pack.kind == "function" else f"`class {name}(nn.Module):`"
+    wanted = f"`def {name}{pack.signature}:`" if pack.kind == "function" else f"`class {name}{_base(pack)}:`"
     if kind in (pack.kind, "stand-in"):
         return ""
     match kind:
@@ -80,6 +80,12 @@ def failure(observation: Tree, elsewhere: frozenset[str]) -> str:
     if "raised" in observation:
         return _error(observation["raised"], elsewhere)
     return "This case gave no result."
+
+
+def _base(pack: ExercisePack) -> str:
+    """What a class is to inherit from."""
+    modules = any(case.scenario in ("module", "assembled") for case in pack.cases)
+    return "(nn.Module)" if modules else ""
 
 
 def _error(problem: Tree, elsewhere: frozenset[str]) -> str:
@@ -163,7 +169,40 @@ def misread(expected: Tree, got: Tree) -> Difference | None:
         if found := difference(e["visible"], g.get("visible"), "What is visible of `source`", "(batch, source)"):
             sentence = f"The model may attend to other source tokens than asked, in step {step}. {found.sentence}"
             return Difference(sentence, found.got, found.expected, found.shown)
+        if e.get("training") and not g.get("training", True):
+            return Difference(
+                f"In step {step} the model runs in evaluation mode, with its dropout off, though it came in training "
+                "mode: leave `train()` and `eval()` to the caller."
+            )
     return None
+
+
+def miscounted(when: str, expected: Tree, got: Tree) -> str:
+    """For a cache whose ``length`` is wrong."""
+    if isinstance(got, int) and not isinstance(got, bool):
+        return f"`length` is {got} {when}, expected {expected}: it counts the tokens of a row."
+    if got is None:
+        return f"`length` is missing or None {when}, expected {expected}."
+    return f"`length` is {kind_of(got)} {when}; it is to be a Python int, as attribute or property: {expected}."
+
+
+def mislaid(number: int, expected: Tree, got: Tree) -> str:
+    """For a call with a cache: what it left behind otherwise than asked, or ""."""
+    if not same(expected["length"], got["length"]):
+        return miscounted(f"after call {number}", expected["length"], got["length"])
+    if expected.get("appended") != got.get("appended"):
+        asked, had = expected["appended"], got["appended"]
+        if len(asked) != len(had):
+            return f"Call {number} appended to the cache {len(had)} times, expected once, for the new tokens."
+        shapes = [" and ".join(str(tuple(shape)) for shape in each[0]) for each in (had, asked)]
+        return f"Call {number} appended keys and values of shapes {shapes[0]}, expected {shapes[1]}."
+    for name, rows in expected.get("extra", {}).items():
+        if rows != (more := got["extra"][name]):
+            return (
+                f"The result is right, but in call {number} `attention.{name}` was given {more} rows more than there "
+                "are new tokens: what is in the cache need not be computed again."
+            )
+    return ""
 
 
 def misassembled(expected: Tree, got: Tree) -> Difference | None:
@@ -181,6 +220,8 @@ def misassembled(expected: Tree, got: Tree) -> Difference | None:
 
 def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
     """For a right result: what else was not as asked."""
+    if "dropped" in expected:
+        return _misdropped(expected["dropped"], got.get("dropped"))
     if places := [place for place in got.get("changed", []) if place not in expected.get("changed", [])]:
         names = ", ".join(f"`{_argument(case, place)}`" for place in places)
         return Difference(f"The result is right, but the call changed its input {names} in place: work on a copy.")
@@ -194,6 +235,11 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
         if found := difference(e, g, what):
             sentence = f"The result is right, its gradient is not. {found.sentence}"
             return Difference(sentence, found.got, found.expected, found.shown)
+    if "kept" in expected and not same(expected["kept"], got["kept"]):
+        return Difference(
+            "The results are right, but what an earlier call had given was changed by a later one: whoever still has "
+            "it now reads something else."
+        )
     if found := difference(expected.get("again"), got.get("again"), "The result of a second call"):
         sentence = (
             f"The first call is right, a second one is not: nothing may be kept from call to call. {found.sentence}"
@@ -210,6 +256,11 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
         if found := difference(weights, got["weights"][name], f"`{name}` after the last step"):
             sentence = f"The losses are right, the weights are not. {found.sentence}"
             return Difference(sentence, found.got, found.expected, found.shown)
+    if got.get("learnable") and not expected.get("learnable"):
+        return Difference(
+            "The numbers are right, but the result is learnable (an `nn.Parameter`, or `requires_grad=True`), and "
+            "nothing that came in is: return a plain tensor."
+        )
     if expected.get("training") != got.get("training"):
         return Difference("The model is no longer in the mode it was in: leave `train()` and `eval()` to the caller.")
     for count, asked in (("encoded", "encoder"), ("decoded", "decoder")):
@@ -217,9 +268,26 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
             return Difference(
                 f"The result is right, but the {asked} ran {got[count]} times, and {expected[count]} would do."
             )
+    if again := got.get("asked_again"):
+        return Difference(
+            f"The result is right, but {again} calls of `step` were about prefixes of a length that had been asked for "
+            "before: hand it all prefixes of one length at once."
+        )
+    for key, sentence in _DRAWS.items():
+        if expected.get(key) != got.get(key):
+            return Difference(f"The shares are right, but {sentence}")
     if expected.get("calls") != got.get("calls"):
         return Difference(_calls(case.inputs["record"]["as"], expected["calls"], got["calls"]))
     return Difference("The result is right, but not what goes with it.")
+
+
+_DRAWS = {
+    "same_again": "from the same state of the generator come other ids: something else is drawn from than `generator` "
+    "(or torch's own, where it is None).",
+    "new_later": "a second call with the same generator gives the same ids once more: nothing may set it back.",
+    "moved": "torch's own generator was moved though another was handed over: draw with `generator=generator`, and set "
+    "no seed.",
+}
 
 
 def _calls(name: str, expected: list[Tree], got: list[Tree]) -> str:
@@ -232,6 +300,26 @@ def _calls(name: str, expected: list[Tree], got: list[Tree]) -> str:
                 shapes = [f"of shape {tuple(v)}" if isinstance(v, list) else f"{v}" for v in (mine.get(key), value)]
                 return f"`{name}` was called with a `{key}` {shapes[0]}, expected {shapes[1]}."
     return f"`{name}` was called otherwise than expected."
+
+
+def _misdropped(expected: Tree, got: Tree | None) -> Difference:
+    """For what dropout did in many calls (see `autograder.scenarios.module.dropped`)."""
+    if got is None:
+        return Difference("Dropout could not be looked at: the parameters have other names or shapes than asked.")
+    if (have := got["values"]) != (wanted := expected["values"]):
+        shown = have if isinstance(have, str) else ", ".join(map(str, have))
+        words = {"many": "many different numbers", "not finite": "no finite numbers"}.get(shown, shown)
+        return Difference(
+            f"In training mode, what is added to the states came out as {words}; expected is "
+            f"{', '.join(map(str, wanted))}. Before dropout it is one number everywhere; dropout makes 0 of it, or "
+            "divides it by the share that is kept."
+        )
+    if whole := [name for name in got["alike"] if name not in expected["alike"]]:
+        return Difference(
+            f"Dropout falls alike on all {' and '.join(whole)}: they are kept or dropped together. Each number has a "
+            "chance of its own."
+        )
+    return Difference("In training mode, another share is dropped than asked.")
 
 
 def _leaves(case: Case, expected: Tree) -> list[str]:

@@ -38,6 +38,7 @@ def beam_search(
 
     At each step the ``width`` best expansions are taken in all; those that end leave the beam and are kept. It goes on
     until no beam is left, or ``max_length`` tokens are generated; the unfinished count only where none has finished.
+    What has probability 0 is no expansion.
 
     Args:
         step: prefixes (beams, length), start token included → log-probabilities of the next token (beams, V).
@@ -52,6 +53,8 @@ def beam_search(
     finished: list[tuple[list[int], float]] = []
     for length in range(1, max_length + 1):
         scores, parents, tokens = beam_step(step(prefixes), scores, width)
+        possible = scores > float("-inf")
+        scores, parents, tokens = scores[possible], parents[possible], tokens[possible]
         prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)  # (beams, 1 + length)
         ended = tokens == end_id
         kept = zip(prefixes[ended, 1:].tolist(), (scores[ended] / length**alpha).tolist(), strict=True)
