@@ -108,6 +108,15 @@ function render({ model, el, signal }) {
     if (aloud) say(told.textContent, "node");
   }
 
+  let pointed = "";
+  canvas.addEventListener("pointermove", (event) => {
+    // A tree that is drawn anew or scrolled under a resting pointer sends such events too.
+    const here = `${event.clientX} ${event.clientY}`;
+    if (here === pointed) return;
+    pointed = here;
+    const key = event.target.closest("button")?.dataset.key;
+    if (key && key !== chosen) choose(key, false);
+  });
   canvas.addEventListener("keydown", (event) => {
     const here = nodes.get(event.target.dataset?.key);
     if (!here || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -158,7 +167,6 @@ function render({ model, el, signal }) {
             style: `left: ${x}px; top: ${y}px`,
             click: () => choose(node.key, true),
             focus: () => choose(node.key, true),
-            pointerenter: () => choose(node.key, false),
           },
           h("b", {}, `${marksOf(node)}${node.token}`),
           h("small", {}, cut && row >= results.width + 3 ? `no. ${node.rank}: ${ofTotal(score)}` : ofTotal(score)),
