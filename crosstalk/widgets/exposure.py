@@ -35,8 +35,8 @@ class Lane:
     probabilities: Tensor
 
     def row(self, index: int = 0) -> tuple[list[int], list[float]]:
-        """One word without its padding: tokens and probabilities."""
-        length = int((self.tokens[index] != PAD).sum())
+        """One word without the padding at its end: tokens and probabilities."""
+        length = max((place + 1 for place, token in enumerate(self.tokens[index].tolist()) if token != PAD), default=0)
         return self.tokens[index, :length].tolist(), self.probabilities[index, :length].tolist()
 
 
@@ -73,25 +73,32 @@ def teacher_forced(model: Any, source: Tensor, gold: Tensor, wrong: Wrong | None
     return Lane(tokens.masked_fill(gold == PAD, PAD), probabilities)
 
 
-def free_running(model: Any, source: Tensor, wrong: Wrong | None = None, most: int = MOST_STEPS) -> Lane:
+def free_running(
+    model: Any, source: Tensor, wrong: Wrong | None = None, given: Tensor | None = None, most: int = MOST_STEPS
+) -> Lane:
     """What the model says when each step reads its own tokens, the wrong one included. A word that has ended stays so.
 
     Args:
         source: (batch, source), padded at the end.
+        given: (batch, steps), tokens that are known already to come first, no end token; it goes on from there.
         most: tokens at most.
     """
     mask = padding_mask(source, PAD)
     ids = source.new_full((len(source), 1), START)
-    ended = torch.zeros(len(source), dtype=torch.bool)
-    probabilities = []
+    if given is not None:
+        ids = torch.cat([ids, given], dim=1)  # (batch, 1 + steps)
+    ended = (ids == END).any(dim=1)
+    probabilities: list[Tensor] = []
     with one_thread(), evaluating(model), caching(model, own=False):
         memory = model.encode(source, mask)
         while ids.size(1) <= most and not ended.all():
-            shares = model.decode(ids, memory, memory_mask=mask)[:, -1].softmax(dim=-1)  # (batch, vocabulary)
-            chosen = shares.argmax(dim=-1)
+            shares = model.decode(ids, memory, memory_mask=mask).softmax(dim=-1)  # (batch, new, vocabulary)
+            if not probabilities:
+                probabilities.append(shares[:, :-1].gather(2, ids[:, 1:, None])[..., 0])
+            chosen = shares[:, -1].argmax(dim=-1)
             if wrong is not None:
                 chosen = torch.where(wrong.steps == ids.size(1), wrong.tokens, chosen)
-            probabilities.append(shares.gather(1, chosen[:, None]))
+            probabilities.append(shares[:, -1].gather(1, chosen[:, None]))
             chosen = chosen.masked_fill(ended, PAD)
             ids = torch.cat([ids, chosen[:, None]], dim=1)
             ended |= chosen == END

@@ -24,6 +24,7 @@ function render({ model, el, signal }) {
 
   // -- the wrong token --
   const shown = h("output", { class: "ctk-value" });
+  let asked = null; // a step that Python has not answered yet: an older answer must not move the slider back
   const slider = h("input", {
     type: "range",
     class: "ctk-slider",
@@ -31,8 +32,9 @@ function render({ model, el, signal }) {
     max: 1,
     step: 1,
     input: () => {
-      nameStep(slider.valueAsNumber);
-      tell(model, { step: slider.valueAsNumber });
+      asked = slider.valueAsNumber;
+      nameStep(asked);
+      tell(model, { step: asked });
     },
   });
   const nameStep = (step) => {
@@ -127,10 +129,14 @@ function render({ model, el, signal }) {
     );
   }
 
+  let drawnFigures = "";
   function drawMeasured() {
     const measured = model.get("measured");
+    const key = `${way()} ${JSON.stringify(measured)}`;
+    if (key === drawnFigures) return;
+    drawnFigures = key;
     const done = Array.isArray(measured.curves);
-    if (done || measured.problem) ask.hidden = done;
+    ask.hidden = done || Boolean(measured.problem);
     wrongWithFigures.hidden = !measured.problem;
     wrongWithFigures.replaceChildren(...inline(measured.problem ?? ""));
     plot.hidden = figures.hidden = found.hidden = !done;
@@ -150,7 +156,7 @@ function render({ model, el, signal }) {
           "tbody",
           {},
           ...Array.from({ length: measured.after }, (_, i) =>
-            h("tr", {}, h("th", { scope: "row" }, String(i + 1)), ...curves.filter((each) => each.put).map(({ shares, bands }) => h("td", {}, percent(shares[i]), h("small", {}, `${percent(bands[i][0])} … ${percent(bands[i][1])}`)))),
+            h("tr", {}, h("th", { scope: "row" }, String(i + 1)), ...curves.filter((each) => each.put).map(({ shares, bands }) => h("td", {}, `${percent(shares[i])} `, h("small", {}, `${percent(bands[i][0])} … ${percent(bands[i][1])}`)))),
           ),
         ),
       ),
@@ -158,7 +164,7 @@ function render({ model, el, signal }) {
   }
 
   function drawPlot(curves, { after, words }) {
-    const [width, height, left, right, top, bottom] = [420, 270, 34, 108, 24, 34];
+    const [width, height, left, right, top, bottom] = [436, 270, 34, 124, 24, 34];
     const x = (distance, mode) => left + 16 + ((width - left - right - 24) * (distance - 1)) / (after - 1) + (mode === "free" ? 5 : -5);
     const y = (share) => top + (height - top - bottom) * (1 - share);
     const ends = curves.map(({ mode, put, shares }) => `${NAMES[mode]} ${put ? "with" : "without"} the wrong token ${shares.map((share) => written(share)).join(", ")}`);
@@ -197,6 +203,7 @@ function render({ model, el, signal }) {
     return svg;
   }
 
+  let drawnWord = "";
   function draw() {
     results = model.get("results");
     showProblem(results.problem);
@@ -205,9 +212,13 @@ function render({ model, el, signal }) {
     if (document.activeElement !== wordBox) wordBox.value = results.problem ? model.get("word") : results.word;
     if (!arrays.free) return;
     slider.max = String(Math.max(1, results.steps));
-    slider.value = String(results.step);
-    nameStep(results.step);
-    seed.value = String(results.seed);
+    if (asked === results.step || results.word !== drawnWord) asked = null;
+    drawnWord = results.word;
+    if (asked === null) {
+      slider.value = String(results.step);
+      nameStep(results.step);
+    }
+    if (document.activeElement !== seed) seed.value = String(results.seed);
     align.querySelector("input").checked = model.get("aligned");
     drawGolds();
     drawLanes(arrays);

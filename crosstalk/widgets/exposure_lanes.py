@@ -149,7 +149,9 @@ class ExposureLanes(CourseWidget):
             put = Wrong(torch.tensor([step], device=source.device), torch.tensor([wrong], device=source.device))
             if gold:
                 lanes["forced"] = self._from_model(lambda: teacher_forced(model, source, target, put)).row()
-            lanes["free"] = self._from_model(lambda: free_running(model, source, put)).row()
+            if len(before["free"][0]) >= step:
+                given = torch.cat([free_before.tokens[:, : step - 1], put.tokens[:, None]], dim=1)
+                lanes["free"] = self._from_model(lambda: free_running(model, source, given=given)).row()
         put_at = step if wrong is not None else 0
         pairs: dict[str, list[tuple[int | None, int | None]]] = {
             way: _pairs(gold, lanes["free"][0], way) for way in WAYS
@@ -342,7 +344,7 @@ def _findings(curves: list[dict[str, Any]], way: str, words: int) -> str:
     def shown(mode: str, put: bool, at: int) -> str:
         curve = next(each for each in curves if (each["way"], each["mode"], each["put"]) == (way, mode, put))
         low, high = curve["bands"][at]
-        return f"{curve['shares'][at]:.3f} ({low:.3f} to {high:.3f})"
+        return f"{100 * curve['shares'][at]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
     how = "edit-aligned" if way == "aligned" else "same index"
     return (

@@ -27,8 +27,10 @@ def bounds_of_k(logits: Tensor, k: float) -> tuple[Tensor, Tensor]:
     Returns:
         two bool tensors (V,)
     """
-    lowest = logits.topk(min(int(k), len(logits))).values[-1]
-    return logits > lowest, logits >= lowest
+    count = min(int(k), len(logits))
+    lowest = logits.topk(count).values[-1]
+    may = logits >= lowest
+    return may if may.sum() == count else logits > lowest, may
 
 
 def bounds_of_p(logits: Tensor, p: float) -> tuple[Tensor, Tensor]:

@@ -35,8 +35,9 @@ function render({ model, el, signal }) {
   });
 
   // -- temperature, k, p --
-  /** @returns {{element: HTMLElement, show(): void}} */
+  /** @returns {{element: HTMLElement, show(value: number): void}} */
   function slider(label, trait, { min, max, step }, words) {
+    let asked = null; // a value that Python has not answered yet: an older answer must not move the slider back
     const shown = h("output", { class: "ctk-value", "data-ctk": trait });
     const range = h("input", {
       type: "range",
@@ -46,8 +47,9 @@ function render({ model, el, signal }) {
       max,
       step,
       input: () => {
-        name(range.valueAsNumber);
-        tell(model, { [trait]: range.valueAsNumber });
+        asked = range.valueAsNumber;
+        name(asked);
+        tell(model, { [trait]: asked });
       },
     });
     const name = (value) => {
@@ -56,9 +58,11 @@ function render({ model, el, signal }) {
     };
     return {
       element: h("label", { class: "ctk-control ctk-setting" }, h("span", {}, label), range, shown),
-      show() {
-        range.value = String(model.get(trait));
-        name(model.get(trait));
+      show(value) {
+        if (asked !== null && asked !== value) return;
+        asked = null;
+        range.value = String(value);
+        name(value);
       },
     };
   }
@@ -177,10 +181,10 @@ function render({ model, el, signal }) {
     results = model.get("results");
     showProblem(results.problem);
     if (document.activeElement !== wordBox) wordBox.value = results.said && !results.problem ? results.word : model.get("word");
-    for (const each of sliders) each.show();
     const arrays = readArrays(model);
     for (const part of [...body.children].slice(1)) part.hidden = !arrays.logits;
     if (!arrays.logits) return;
+    sliders.forEach((each, i) => each.show(results.settings[i]));
     drawPrefix(arrays.chosen);
     drawRows();
     drawCells(arrays);
