@@ -240,7 +240,7 @@ def test_many_words_are_measured_on_request_and_drawn_both_ways(sheet, model):
         shown[way] = sheet.locator(".ctk-found").inner_text()
         axe_finds_nothing(sheet)
         sheet.get_by_role("switch", name="edit-aligned").check()
-    assert "same index" in shown["same"] and "a token too many costs nothing" in shown["aligned"]
+    assert "same index" in shown["same"] and "that is one token too many" in shown["aligned"]
     assert sheet.get_by_role("button", name="Measure").count() == 0
 
 

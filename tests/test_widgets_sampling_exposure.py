@@ -415,6 +415,17 @@ def test_a_wrong_token_is_wrong_for_all_lanes_and_leaves_what_is_before_it(model
             assert torch.equal(found.lanes[mode, True][row, : step - 1], found.lanes[mode, False][row, : step - 1])
 
 
+def test_what_was_replaced_is_counted_where_it_is_said_late(model):
+    found = Experiment(model, held_out(60, AFTER + 2))
+    answers = [
+        (found.lanes["forced", True][row, step].item(), found.gold[row, step].item(), found.gold[row, step - 1].item())
+        for row, step in enumerate(found.steps.tolist())
+    ]
+    wrong = [(said, before) for said, right, before in answers if said != right]
+    assert found.said_late() == (len(wrong), sum(said == before for said, before in wrong))
+    assert 0 < found.said_late()[1] < found.said_late()[0]
+
+
 def test_held_out_words_are_of_the_test_part_and_have_one_pronunciation():
     test = {row["word"]: row["pronunciations"] for row in cmudict.load("test")}
     for word, said in held_out(50, 7):

@@ -177,3 +177,11 @@ class Experiment:
             wrong = errors(predicted[rows], self.gold[rows], PAD)  # (length,)
             right += int(rows.sum()) * (1 - wrong[step : step + AFTER].double())
         return right / self.words
+
+    def said_late(self) -> tuple[int, int]:
+        """Words that teacher-forced has wrong one step behind the wrong token, and those of them where it says there
+        what the wrong token had replaced."""
+        rows, said = torch.arange(self.words), self.lanes["forced", True]
+        wrong = said[rows, self.steps] != self.gold[rows, self.steps]
+        late = wrong & (said[rows, self.steps] == self.gold[rows, self.steps - 1])
+        return int(wrong.sum()), int(late.sum())

@@ -246,7 +246,7 @@ class ExposureLanes(CourseWidget):
                     bands = [interval(min(1.0, max(0.0, share)), found.words) for share in shares]
                     curves.append({"way": way, "mode": mode, "put": put, "shares": shares, "bands": bands})
         return {"problem": " ".join(problems), "words": found.words, "after": AFTER, "curves": curves,
-                "said": {way: _findings(curves, way, found.words) for way in WAYS}}  # fmt: skip
+                "said": {way: _findings(curves, way, found) for way in WAYS}}  # fmt: skip
 
     def _usable(self, way: str, found: Experiment) -> tuple[Function, str]:
         """The student's function, or the stand-in where it cannot be used, and what is wrong with it."""
@@ -338,8 +338,8 @@ def _recovery(forced: list[bool], free: list[bool], step: int) -> str:
     return " " + " ".join(sentences)
 
 
-def _findings(curves: list[dict[str, Any]], way: str, words: int) -> str:
-    """What the curves show at the first distance and the last."""
+def _findings(curves: list[dict[str, Any]], way: str, found: Experiment) -> str:
+    """What the curves show at the first distance and the last, and what aligning does."""
 
     def shown(mode: str, put: bool, at: int) -> str:
         curve = next(each for each in curves if (each["way"], each["mode"], each["put"]) == (way, mode, put))
@@ -347,9 +347,16 @@ def _findings(curves: list[dict[str, Any]], way: str, words: int) -> str:
         return f"{100 * curve['shares'][at]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
     how = "edit-aligned" if way == "aligned" else "same index"
-    return (
-        f"One step after the wrong token teacher-forced is right in {shown('forced', True, 0)} of {words} words, "
+    sentences = (
+        f"One step after the wrong token teacher-forced is right in {shown('forced', True, 0)} of {found.words} words, "
         f"free-running in {shown('free', True, 0)}, {how}. {AFTER} steps after it: {shown('forced', True, AFTER - 1)} "
         f"and {shown('free', True, AFTER - 1)}; without a wrong token {shown('forced', False, AFTER - 1)} and "
         f"{shown('free', False, AFTER - 1)}. In brackets: 95 % intervals."
-    ) + (" Aligned, a token too many costs nothing: it is at no place of gold." if way == "aligned" else "")
+    )
+    if way == "same":
+        return sentences
+    wrong, late = found.said_late()
+    return (
+        f"{sentences} Of the {wrong} words that teacher-forced has wrong one step after, {late} say there, late, what "
+        "was replaced. Left alone, that is one token too many, which is at no place of gold and costs nothing here."
+    )
