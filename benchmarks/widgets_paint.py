@@ -4,7 +4,8 @@ For twelve heads, from the moment the new weights reach the model in the browser
 animation frames later), and the bytes sent; beside them the figures of other viewers, quoted. Then the way
 of a slider: from its input event through Python (the reference attention on random vectors) to the painted
 table. Then another: how much weight is forced onto a letter, through a decode of 20 steps by a model of d 256 with
-3 + 3 layers. The median of several runs; headless, without Jupyter, so its kernel's messages are not counted.
+3 + 3 layers. Then those of a beam search by the same model, up to 8 beams over 19 steps, drawn as a tree. The
+median of several runs; headless, without Jupyter, so its kernel's messages are not counted.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from crosstalk.models import Size, word_model
-from crosstalk.widgets import Alignment, AttentionStages, HeadViewer
+from crosstalk.stand_ins.lesson_04 import EncoderDecoder
+from crosstalk.stand_ins.lesson_08 import beam_search
+from crosstalk.widgets import Alignment, AttentionStages, BeamTree, HeadViewer
 from crosstalk.widgets.attention_stages import WIDTHS
 from crosstalk.widgets.exhibits import WORD, letters, several_heads
 from crosstalk.widgets.standalone import mount
@@ -78,11 +81,29 @@ FORCE = """share => new Promise(done => {
 })"""
 
 
-def forced_alignment() -> Alignment:
-    """An untrained model, which never ends a word: every decode has all its steps."""
+SEARCH = """([name, value]) => new Promise(done => {
+  const slider = document.querySelector(`.ctk-slider[data-ctk=${name}]`);
+  const start = performance.now();
+  slider.value = String(value);
+  slider.dispatchEvent(new Event("input"));
+  const look = () => {
+    if (document.querySelector(".ctk").dataset[name] === String(value))
+      requestAnimationFrame(() => done(performance.now() - start));
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+
+
+def untrained() -> EncoderDecoder:
+    """A model that has learnt nothing, and never ends a word."""
     torch.manual_seed(0)
-    model = word_model(Size(d_model=256, d_ff=1024, encoder_layers=3, decoder_layers=3), own=False)
-    widget = Alignment(model, "characterisation")
+    return word_model(Size(d_model=256, d_ff=1024, encoder_layers=3, decoder_layers=3), own=False)
+
+
+def forced_alignment() -> Alignment:
+    """A decode has all its steps."""
+    widget = Alignment(untrained(), "characterisation")
     widget.mode, widget.forced = "force", [1, 2, -1, -1]
     return widget
 
@@ -121,6 +142,11 @@ def main() -> None:
         alignment = forced_alignment()
         mount(page, alignment)
         forces = [float(page.evaluate(FORCE, share)) for share in range(0, 100, 5)]
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        tree = BeamTree(untrained(), "characterisation", width=1, search=beam_search)
+        mount(page, tree)
+        widths = [float(page.evaluate(SEARCH, ["width", width])) for width in (*range(2, 9), *range(7, 0, -1), 8)]
+        penalties = [float(page.evaluate(SEARCH, ["alpha", tenths / 10])) for tenths in range(1, 21)]
         browser.close()
     quoted = Table(title="Quoted for comparison: 12 layers × 12 heads, MB sent / seconds to paint")
     for heading in ("viewer", *map(str, LENGTHS)):
@@ -141,6 +167,11 @@ def main() -> None:
         f"Slider → Python → {len(alignment.results['after'])} steps decoded again → painted: "
         f"median {statistics.median(forces):.0f} ms, worst {max(forces):.0f} ms, {len(forces)} moves of the share."
     )
+    for what, times in (("beam width, 1 to 8", widths), ("length penalty, at width 8", penalties)):
+        console.print(
+            f"Slider → Python → tree of {len(tree.results['levels'])} steps painted, {what}: "
+            f"median {statistics.median(times):.0f} ms, worst {max(times):.0f} ms, {len(times)} moves."
+        )
 
 
 if __name__ == "__main__":

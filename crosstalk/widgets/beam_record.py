@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,7 @@ class Asked:
     def __init__(self, model: Any, source: Sequence[int], start_id: int) -> None:
         self._model, self._start = model, start_id
         self._rows: dict[Prefix, Tensor] = {}  # log-probabilities (V,) of the next token
+        self._totals: dict[Prefix, float] = {(): 0.0}  # log P of prefixes
         self._device = next(model.parameters()).device
         with one_thread(), evaluating(model):
             self._memory = model.encode(torch.tensor([list(source)], device=self._device))  # (1, source, d_model)
@@ -67,12 +69,15 @@ class Asked:
 
     def log_prob(self, tokens: Sequence[int]) -> float:
         """log P of the tokens, the model being given all that come before each."""
-        prefixes = [tuple(tokens[:place]) for place in range(len(tokens))]
-        if any(prefix not in self._rows for prefix in prefixes):
-            found = self._compute([[self._start, *tokens[:-1]]])[0]
-            for prefix, row in zip(prefixes, found, strict=True):
-                self._rows.setdefault(prefix, row)
-        return sum(float(self._rows[prefix][token]) for prefix, token in zip(prefixes, tokens, strict=True))
+        prefixes = [tuple(tokens[:length]) for length in range(len(tokens) + 1)]
+        if prefixes[-1] not in self._totals:
+            if any(prefix not in self._rows for prefix in prefixes[:-1]):
+                found = self._compute([[self._start, *tokens[:-1]]])[0]
+                for prefix, row in zip(prefixes, found, strict=False):
+                    self._rows.setdefault(prefix, row)
+            for before, prefix in pairwise(prefixes):
+                self._totals.setdefault(prefix, self._totals[before] + float(self._rows[before][prefix[-1]]))
+        return self._totals[prefixes[-1]]
 
     def _compute(self, ids: list[list[int]]) -> Tensor:
         with one_thread(), evaluating(self._model):
@@ -142,7 +147,7 @@ def grow(asked: Asked, width: int, end_id: int, pruned: int, marked: Sequence[in
         pruned: how many of the best dropped expansions are shown at each step.
         marked: tokens of a sequence whose expansion is shown wherever it was dropped.
     """
-    tree = Tree()
+    tree, marked = Tree(), tuple(marked)
     by_length: dict[int, list[Prefix]] = {}
     for prefix in asked.prefixes:
         if end_id not in prefix:
@@ -154,10 +159,16 @@ def grow(asked: Asked, width: int, end_id: int, pruned: int, marked: Sequence[in
         rows = asked.rows(parents)  # (parents, V)
         before = torch.tensor([asked.log_prob(parent) for parent in parents])
         total = (before[:, None] + rows).flatten()
-        order = total.argsort(descending=True, stable=True).tolist()
-        goes_on = set(by_length.get(length + 1, []))
+        order = total.argsort(descending=True, stable=True)
+        # Of hundreds of expansions few are looked at: the best, and those that the search went on with.
+        goes_on = {prefix for prefix in by_length.get(length + 1, []) if prefix[:-1] in parents}
+        places = set(order[: width + pruned].tolist())
+        for prefix in goes_on | {marked[: length + 1]}:
+            if len(prefix) == length + 1 and prefix[:-1] in parents:
+                places.add(parents.index(prefix[:-1]) * rows.size(1) + prefix[-1])
+        ranks = {place: rank for rank, place in enumerate(order.tolist(), 1) if place in places}
         level = []
-        for rank, place in enumerate(order, 1):
+        for place, rank in ranks.items():
             parent, token = divmod(place, rows.size(1))
             prefix = (*parents[parent], token)
             taken = rank <= width
@@ -168,11 +179,9 @@ def grow(asked: Asked, width: int, end_id: int, pruned: int, marked: Sequence[in
                 kind = "unfinished"
             elif prefix in goes_on:
                 kind = "kept"
-            dropped = rank - width <= pruned or prefix == tuple(marked[: length + 1])
-            if kind != "pruned" or dropped:
-                level.append(Node(prefix, float(rows[parent, token]), float(total[place]), rank, kind))
+            level.append(Node(prefix, float(rows[parent, token]), float(total[place]), rank, kind))
         tree.levels.append([node for node in level if node.total > float("-inf")])
-        tree.expansions.append(len(order))
+        tree.expansions.append(order.numel())
         if length + 1 < asked.longest:
             tree.strays += _strays(tree.levels[-1], length + 1, width, end_id)
     return tree

@@ -15,8 +15,9 @@ function render({ model, el, signal }) {
     pruned: "dropped",
   };
   let results = model.get("results");
-  let chosen = ""; // key of the node that is told about
-  let nodes = new Map(); // by key: {node, level, row, x, y, face}
+  let chosen = ""; // key of the node that is told about: the end of what is returned,
+  let picked = false; // until another is picked
+  let nodes = new Map(); // by key: {node, level, x, y, face, edge}
 
   const ofTotal = (value) => written(value, Math.abs(value) < 0.1 && value !== 0 ? 4 : 2);
   const power = () => (results.alpha ? `log P / length^${written(results.alpha, 1)}` : "log P");
@@ -108,6 +109,11 @@ function render({ model, el, signal }) {
     if (aloud) say(told.textContent, "node");
   }
 
+  function pick(key_, aloud) {
+    picked = true;
+    choose(key_, aloud);
+  }
+
   let pointed = "";
   canvas.addEventListener("pointermove", (event) => {
     // A tree that is drawn anew or scrolled under a resting pointer sends such events too.
@@ -115,7 +121,7 @@ function render({ model, el, signal }) {
     if (here === pointed) return;
     pointed = here;
     const key = event.target.closest("button")?.dataset.key;
-    if (key && key !== chosen) choose(key, false);
+    if (key && key !== chosen) pick(key, false);
   });
   canvas.addEventListener("keydown", (event) => {
     const here = nodes.get(event.target.dataset?.key);
@@ -138,69 +144,91 @@ function render({ model, el, signal }) {
     moves[event.key]()?.face.focus();
   });
 
+  const numberOf = (node) => ofTotal(node.kind === "finished" || node.kind === "unfinished" ? node.score : node.total);
+
+  /** What of a node changes with the length penalty: its score, and whether it is on the way to what is returned. */
+  function dress(each) {
+    const { node, level, face, edge } = each;
+    const [name, number] = face.children;
+    face.className = `ctk-node${node.best ? " ctk-best" : ""}${node.gold ? " ctk-gold" : ""}`;
+    edge?.setAttribute("class", `ctk-edge${node.best ? " ctk-best" : ""}${node.gold ? " ctk-gold" : ""}`);
+    const far = node.rank > results.width + 3 && node.kind === "pruned" ? `no. ${node.rank}: ` : "";
+    const texts = [`${marksOf(node)}${node.token}`, `${far}${numberOf(node)}`, inWords(node, level)];
+    if (name.textContent !== texts[0]) name.textContent = texts[0];
+    if (number.textContent !== texts[1]) number.textContent = texts[1];
+    if (face.getAttribute("aria-label") !== texts[2]) face.setAttribute("aria-label", texts[2]);
+  }
+
+  let drawn = "";
   function drawTree() {
+    const shape = JSON.stringify([results.word, results.width, results.levels.map((level) => level.nodes.map((node) => [node.key, node.kind, node.rank]))]);
+    if (shape === drawn) {
+      for (const level of results.levels) for (const node of level.nodes) nodes.get(node.key).node = node;
+    } else {
+      drawn = shape;
+      layOut();
+    }
+    for (const each of nodes.values()) dress(each);
+    // What matters is drawn last, over the rest.
+    const weight = ({ node }) => (node.best ? 4 : 0) + (node.gold ? 2 : 0) + (node.kind === "pruned" ? 0 : 1);
+    const edges = [...nodes.values()].filter((each) => each.edge).sort((a, b) => weight(a) - weight(b));
+    canvas.querySelector("g").replaceChildren(...edges.map((each) => each.edge));
+  }
+
+  function layOut() {
     const focused = canvas.contains(document.activeElement) ? document.activeElement.dataset.key : "";
     nodes = new Map();
-    const faces = [];
     let rows = 1;
     const place = (level, row, cut) => [LEFT + level * (WIDE + GAP), TOP + row * HIGH + (cut ? CUT : 0)];
     results.levels.forEach((each, level) => {
       each.nodes.forEach((node, row) => {
         const cut = node.rank > results.width;
-        // Those that were kept beyond the width would push the line down; the rows above it are always `width`.
-        const at = cut ? Math.max(row, Math.min(results.width, each.expansions)) : row;
+        // A step with fewer nodes above the line leaves their places empty.
+        const at = cut ? Math.max(row, results.width) : row;
         const [x, y] = place(level, at, cut);
         rows = Math.max(rows, at + 1);
-        const score = node.kind === "finished" || node.kind === "unfinished" ? node.score : node.total;
-        const classes = `ctk-node${node.best ? " ctk-best" : ""}${node.gold ? " ctk-gold" : ""}`;
         const face = h(
           "button",
           {
             type: "button",
-            class: classes,
             tabindex: -1,
             "data-key": node.key,
             "data-step": level + 1,
             "data-kind": node.kind,
             "data-rank": node.rank,
-            "aria-label": inWords(node, level),
             style: `left: ${x}px; top: ${y}px`,
-            click: () => choose(node.key, true),
-            focus: () => choose(node.key, true),
+            click: () => pick(node.key, true),
+            focus: () => pick(node.key, true),
           },
-          h("b", {}, `${marksOf(node)}${node.token}`),
-          h("small", {}, cut && row >= results.width + 3 ? `no. ${node.rank}: ${ofTotal(score)}` : ofTotal(score)),
+          h("b", {}),
+          h("small", {}),
         );
-        nodes.set(node.key, { node, level, x, y, face });
-        faces.push(face);
+        const parent = level === 0 ? { x: LEFT - GAP - WIDE, y: TOP } : nodes.get(node.parent);
+        let edge = null;
+        if (parent) {
+          const [x1, y1, x2, y2] = [parent.x + WIDE, parent.y + 16, x, y + 16];
+          const middle = (x1 + x2) / 2;
+          edge = s("path", { "data-kind": node.kind, d: `M${x1} ${y1}C${middle} ${y1} ${middle} ${y2} ${x2} ${y2}` });
+        }
+        nodes.set(node.key, { node, level, x, y, face, edge });
       });
     });
     const wide = LEFT + results.levels.length * (WIDE + GAP);
     const high = TOP + rows * HIGH + CUT;
-    const picture = s("svg", { class: "ctk-edges", width: wide, height: high, "aria-hidden": "true" });
     const line = TOP + results.width * HIGH + CUT / 2 - 3;
-    picture.append(s("line", { class: "ctk-cut", x1: 0, x2: wide, y1: line, y2: line }), s("text", { class: "ctk-cut-name", x: 2, y: line - 5 }, `width ${results.width}`));
-    results.levels.forEach((_, level) => picture.append(s("text", { class: "ctk-head", x: place(level, 0)[0] + WIDE / 2, y: 14, "text-anchor": "middle" }, `step ${level + 1}`)));
-    const edges = [];
-    for (const each of nodes.values()) {
-      const parent = each.level === 0 ? { x: 0, y: TOP, wide: 56 } : nodes.get(each.node.parent);
-      if (!parent) continue;
-      const [x1, y1, x2, y2] = [parent.x + (parent.wide ?? WIDE), parent.y + 16, each.x, each.y + 16];
-      const bend = (x2 - x1) / 2;
-      const kind = `ctk-edge${each.node.best ? " ctk-best" : ""}${each.node.gold ? " ctk-gold" : ""}`;
-      each.edge = s("path", { class: kind, "data-kind": each.node.kind, d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` });
-      edges.push([(each.node.best ? 4 : 0) + (each.node.gold ? 2 : 0) + (each.node.kind === "pruned" ? 0 : 1), each.edge]);
-    }
-    // What matters is drawn last, over the rest.
-    picture.append(...edges.sort((a, b) => a[0] - b[0]).map(([, edge]) => edge));
+    const picture = s(
+      "svg",
+      { class: "ctk-edges", width: wide, height: high, "aria-hidden": "true" },
+      s("line", { class: "ctk-cut", x1: 0, x2: wide, y1: line, y2: line }),
+      s("text", { class: "ctk-cut-name", x: 2, y: line - 5 }, `width ${results.width}`),
+      ...results.levels.map((_, level) => s("text", { class: "ctk-head", x: place(level, 0)[0] + WIDE / 2, y: 14, "text-anchor": "middle" }, `step ${level + 1}`)),
+      s("g"),
+    );
     canvas.style.width = `${wide}px`;
     canvas.style.height = `${high}px`;
-    canvas.replaceChildren(picture, h("span", { class: "ctk-root", style: `left: 0; top: ${TOP}px` }, "<start>"), ...faces);
     const all = [...nodes.values()];
-    const start = nodes.has(chosen) ? chosen : (all.filter((each) => each.node.best).pop() ?? all[0])?.node.key;
-    choose(start, false);
-    if (focused && nodes.has(focused)) nodes.get(focused).face.focus();
-    else if (focused) nodes.get(start)?.face.focus();
+    canvas.replaceChildren(picture, h("span", { class: "ctk-root", style: `left: 0; top: ${TOP}px` }, "<start>"), ...all.map((each) => each.face));
+    if (focused) (nodes.get(chosen) ?? all[0])?.face.focus();
   }
 
   function drawList() {
@@ -242,7 +270,10 @@ function render({ model, el, signal }) {
     said.replaceChildren(...[results.greedy, results.beam, results.gold].map((text) => h("p", {}, text)));
     differs.hidden = !results.differs;
     differs.textContent = results.differs;
+    if (results.word !== root.dataset.word) picked = false;
     drawTree();
+    if (!picked || !nodes.has(chosen)) chosen = ([...nodes.values()].filter((each) => each.node.best).pop() ?? [...nodes.values()][0])?.node.key;
+    choose(chosen, false);
     drawList();
     say(`${results.beam} ${results.gold} ${results.differs}`, "verdict");
     root.dataset.width = String(results.width);

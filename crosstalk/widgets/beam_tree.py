@@ -100,19 +100,26 @@ class BeamTree(CourseWidget):
         self._asked, self._letters = read.value, letters
         self._gold = listed(cmudict.ids_to_letters(letters))
         self._compute()
+        if not self.results["problem"]:
+            # The picture is on its way; meanwhile the model computes what other widths will ask for.
+            for width in range(1, WIDEST + 1):
+                self._run(read.value, width, 0.0)
+
+    def _run(self, asked: Asked, width: int, alpha: float) -> student.Outcome:
+        """Let the search ask; the value is what it returns, as plain numbers."""
+        asked.begin(len(self._letters) + SPARE)
+
+        def beam_search() -> tuple[list[int], float]:  # its name is what a sentence calls it
+            tokens, score = self._search(asked, cmudict.START, cmudict.END, width, asked.longest, alpha)
+            return [int(token) for token in tokens], float(score)
+
+        return student.call(beam_search)
 
     def _compute(self) -> None:
         asked = self._asked
         if asked is None:
             return
-        longest = len(self._letters) + SPARE
-        asked.begin(longest)
-
-        def beam_search() -> tuple[list[int], float]:
-            tokens, score = self._search(asked, cmudict.START, cmudict.END, self.width, longest, self.alpha)
-            return [int(token) for token in tokens], float(score)
-
-        found = student.call(beam_search)
+        found = self._run(asked, self.width, self.alpha)
         if found.problem:
             self._fail(found.problem)
             return
