@@ -1,4 +1,4 @@
-"""What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case, gradients."""
+"""What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case, gradients, dropped."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autograder.cases import case, gradients
     from autograder.notebook import check, hint
+    from autograder.scenarios.module import dropped
     from autograder.tracing import trace
 
-__all__ = ["case", "check", "gradients", "hint", "trace"]
+__all__ = ["case", "check", "dropped", "gradients", "hint", "trace"]
 
 # Loaded at first use: the command line reads this package too, and must not wait for torch.
-_HOMES = {"case": "cases", "gradients": "cases", "check": "notebook", "hint": "notebook", "trace": "tracing"}
+_HOMES = {
+    "case": "cases",
+    "gradients": "cases",
+    "check": "notebook",
+    "hint": "notebook",
+    "trace": "tracing",
+    "dropped": "scenarios.module",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,14 +29,14 @@ class Difference:
 
 
 def same(expected: Tree, got: Tree) -> bool:
-    """Are two observations equal, within the tolerance of their dtype?"""
+    """Are two observations equal, within the tolerance of their dtype? A list will do where a tuple is expected."""
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor) and _same_tensor(expected, got)
     if isinstance(expected, dict):
         return (isinstance(got, dict) and expected.keys() == got.keys()
                 and all(same(expected[key], got[key]) for key in expected))  # fmt: skip
     if isinstance(expected, list | tuple):
-        return (type(expected) is type(got) and len(expected) == len(got)
+        return (isinstance(got, list | type(expected)) and len(expected) == len(got)
                 and all(map(same, expected, got)))  # fmt: skip
     if isinstance(expected, float) and isinstance(got, float):
         return (
@@ -70,9 +70,11 @@ def difference(expected: Tree, got: Tree, what: str, dimensions: str = "") -> Di
         return Difference(f"{what} is None, asked is {kind_of(expected)}: is a `return` missing?")
     if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
         return _tensor_difference(expected, got, what, dimensions)
-    if isinstance(expected, tuple) and isinstance(got, tuple) and len(expected) == len(got):
+    if isinstance(expected, list | tuple) and isinstance(got, list | type(expected)) and len(expected) == len(got):
         for index, (e, g) in enumerate(zip(expected, got, strict=True)):
-            if found := difference(e, g, f"{what}[{index}]"):
+            if (isinstance(expected, tuple) or kind_of(e) != kind_of(g)) and (
+                found := difference(e, g, f"{what}[{index}]")
+            ):
                 return found
     if _plain_list(expected) and _plain_list(got):
         return Difference(f"{what} is {got!r}, expected {expected!r}.", got, expected)

@@ -138,7 +138,7 @@ def _result_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Differe
     if len(pack.returns) == 1 or not isinstance(expected, tuple):
         name, dimensions = _named_result(pack.returns[0])
         return difference(expected, got, name, dimensions)
-    if not isinstance(got, tuple) or len(got) != len(expected):
+    if not isinstance(got, tuple | list) or len(got) != len(expected):
         return difference(expected, got, "The result")
     for declared, e, g in zip(pack.returns, expected, got, strict=True):
         if found := difference(e, g, *_named_result(declared)):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from autograder.exercise import Exercise, build, call
+from autograder.scenarios.module import even_weights
 
 # --- sinusoidal_positions --------------------------------------------------------------------------------------
 
@@ -41,6 +42,11 @@ def _(draw):
 @sinusoidal_positions.case("200 places")
 def _(draw):
     return 200, 8
+
+
+@sinusoidal_positions.case("5,200 places: there is no longest length")
+def _(draw):
+    return 5_200, 2
 
 
 _HALVES = (
@@ -219,6 +225,33 @@ sinusoidal_positions.slip(
     {"torch.zeros(length, d_model)": "torch.zeros(length, d_model, dtype=torch.long)",
      "return positions": "return positions.float()"},
 )  # fmt: skip
+_LONGEST = (
+    "Your positions end at a longest length, or begin again from there. Nothing ends here: `length` may be any number."
+)
+sinusoidal_positions.slip(
+    "made_for_5000",
+    _LONGEST,
+    {"torch.arange(length, dtype": "torch.arange(5_000, dtype",
+     "torch.zeros(length, d_model)": "torch.zeros(5_000, d_model)", "return positions": "return positions[:length]"},
+)  # fmt: skip
+for _length in (512, 1000, 1024, 5000):
+    sinusoidal_positions.slip(
+        f"again_from_{_length}",
+        _LONGEST,
+        {"torch.arange(length, dtype=torch.float32)": f"(torch.arange(length, dtype=torch.float32) % {_length})"},
+    )
+sinusoidal_positions.slip(
+    "in_half_precision",
+    "The places are kept in half precision, which has no odd numbers above 2,048: far places fall together. Use "
+    "float32.",
+    {"torch.arange(length, dtype=torch.float32)": "torch.arange(length).half().float()"},
+)
+_FIXED = (
+    "The numbers are right, but you return something that training would change (an `nn.Parameter`, or "
+    "`requires_grad=True`). Sines and cosines are fixed: return a plain tensor."
+)
+sinusoidal_positions.slip("as_a_parameter", _FIXED, {"return positions": "return nn.Parameter(positions)"})
+sinusoidal_positions.slip("requires_a_gradient", _FIXED, {"return positions": "return positions.requires_grad_()"})
 
 
 @sinusoidal_positions.also_right
@@ -334,6 +367,11 @@ def _(draw):
     weights = _table(draw, 7, 6, 0)
     forward = call(draw.integers(1, 7, 3, 1), start=5)
     return build(vocabulary=7, d_model=6, pad_id=0, weights=weights, forward=forward)
+
+
+@embedding.case("one token of each word, at place 0", scenario="module")
+def _(draw):
+    return _embedding(draw, draw.integers(1, 6, 2, 1), 6, 4, 0)
 
 
 @embedding.case("150 letters", scenario="module")
@@ -459,6 +497,11 @@ embedding.slip(
     "from_place_one",
     "The first token stands at position `start`, and yours stands one further on. Places are counted from 0.",
     {_END: "end, start = start + 1 + tokens.size(1), start + 1"},
+)
+embedding.slip(
+    "a_single_token_elsewhere",
+    "A single token at the beginning does not get position 0. Every word begins there, one of one letter too.",
+    {_END: "start = 1 if tokens.size(1) == 1 and start == 0 else start\n        end = start + tokens.size(1)"},
 )
 embedding.slip(
     "start_added_as_a_number",
@@ -1036,6 +1079,13 @@ layer_norm.slip(
     "√(variance + eps)), and it is a fixed number (use the `eps` that was given).",
     {_VARIANCE: "deviation = states.std(dim=-1, keepdim=True)", _DIVIDED: "centred / (deviation + 1e-6)"},
 )
+for _eps in ("1e-6", "1e-8", "1e-12", "1e-3"):
+    layer_norm.slip(
+        f"eps_of_{_eps.replace('-', '_')}",
+        "Where no eps is given, yours is another than asked: the default is 1e-5, as in PyTorch. Other models have "
+        "others, and a model only fits the eps that it was trained with.",
+        {"eps=1e-5": f"eps={_eps}"},
+    )
 
 
 @layer_norm.mistake(
@@ -1235,6 +1285,27 @@ def _(draw):
 def _(draw):
     forward = call(draw.normal(2, 3, 4), _padding([3, 2], 3))
     return build(4, 2, 6, weights=_layer_weights(draw, 4, 6), forward=forward, fused=True)
+
+
+_WIDTH, _CALLS = 16, 40  # of the cases that look at dropout
+
+
+def _dropping(weights, *args, silent=(), calls=_CALLS, words=2, letters=12):
+    """Inputs of the scenario ``module`` that look at dropout alone."""
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    states = torch.zeros(words, letters, _WIDTH)
+    states[..., 1] = 1.0
+    return build(*args, weights=even_weights(shapes, silent), forward=call(states), train=True, dropped=calls)
+
+
+@encoder_layer.case("training, dropout 0.4: what attention adds", scenario="module")
+def _(draw):
+    return _dropping(_layer_weights(draw, _WIDTH, 3), _WIDTH, 2, 3, 0.4, silent=["feed_forward"])
+
+
+@encoder_layer.case("training, dropout 0.4: what feed-forward adds", scenario="module")
+def _(draw):
+    return _dropping(_layer_weights(draw, _WIDTH, 3), _WIDTH, 2, 3, 0.4, silent=["attention"])
 
 
 _MAKE_NORMS = "self.feed_forward_norm = LayerNorm(d_model)"
@@ -1525,6 +1596,115 @@ encoder_layer.slip(
     "You took `dropout` for the share that is kept. It is the share that is dropped.",
     {"nn.Dropout(dropout)": "nn.Dropout(1.0 - dropout)"},
 )
+_TWICE = (
+    "One output goes through dropout twice, so more is dropped than asked, and what is kept is stretched twice. Once "
+    "for each sub-layer."
+)
+encoder_layer.slip("dropout_twice", _TWICE, {_RESULT: "return states + self.dropout(self.dropout(processed))"})
+encoder_layer.slip(
+    "dropout_twice_after_attention", _TWICE, {_ADD: "states = states + self.dropout(self.dropout(attended))"}
+)
+encoder_layer.slip(
+    "dropout_twice_everywhere",
+    _TWICE,
+    {_ADD: "states = states + self.dropout(self.dropout(attended))",
+     _RESULT: "return states + self.dropout(self.dropout(processed))"},
+)  # fmt: skip
+_DROPPED_BEFORE_TOO = (
+    "Dropout stands in more places than on the sub-layers' outputs: also on what goes into one, or inside it. Asked is "
+    "x + dropout(f(norm(x))), and no more."
+)
+encoder_layer.slip(
+    "dropout_on_the_normed_too",
+    _DROPPED_BEFORE_TOO,
+    {_ATTEND: "attended, _ = self.attention(self.dropout(self.attention_norm(states)), mask=mask)",
+     _PROCESS: "processed = self.feed_forward(self.dropout(self.feed_forward_norm(states)))"},
+)  # fmt: skip
+encoder_layer.slip(
+    "dropout_before_the_attention_too",
+    _DROPPED_BEFORE_TOO,
+    {_ATTEND: "attended, _ = self.attention(self.dropout(self.attention_norm(states)), mask=mask)"},
+)
+encoder_layer.slip(
+    "dropout_before_the_feed_forward_too",
+    _DROPPED_BEFORE_TOO,
+    {_PROCESS: "processed = self.feed_forward(self.dropout(self.feed_forward_norm(states)))"},
+)
+encoder_layer.slip(
+    "dropout_inside_the_feed_forward_too",
+    _DROPPED_BEFORE_TOO,
+    {_PROCESS: "inner = F.relu(self.feed_forward.expand(self.feed_forward_norm(states)))\n"
+               "        processed = self.feed_forward.contract(self.dropout(inner))"},
+)  # fmt: skip
+_NOT_STRETCHED = (
+    "What is kept stays as it was. Dropout divides it by 1 - p, so that the mean is the same in training and in "
+    "evaluation: `nn.Dropout` does both."
+)
+_BY_HAND = "{0} if not self.training else {0} * (torch.rand_like({0}) >= self.dropout.p)"
+encoder_layer.slip(
+    "dropout_not_stretched",
+    _NOT_STRETCHED,
+    {_ADD: f"states = states + ({_BY_HAND.format('attended')})",
+     _RESULT: f"return states + ({_BY_HAND.format('processed')})"},
+)  # fmt: skip
+encoder_layer.slip(
+    "dropout_not_stretched_after_feed_forward",
+    _NOT_STRETCHED,
+    {_RESULT: f"return states + ({_BY_HAND.format('processed')})"},
+)
+_TOGETHER = (
+    "Numbers are dropped together: whole letters, features or words, or one coin for all. Each number has a coin of "
+    "its own: `nn.Dropout`."
+)
+for _kind in ("Dropout1d", "Dropout2d"):
+    encoder_layer.slip(f"{_kind.lower()}", _TOGETHER, {"nn.Dropout(dropout)": f"nn.{_kind}(dropout)"})
+encoder_layer.slip(
+    "dropout_alike_for_all_letters",
+    _TOGETHER,
+    {_RESULT: "return states + F.dropout1d(processed.transpose(1, 2), self.dropout.p, self.training).transpose(1, 2)"},
+)
+for _shape, _which in (("()", "one_coin"), ("(len(states), 1, 1)", "one_coin_a_word")):
+    _coins = f"(torch.rand({_shape}) >= self.dropout.p) / max(1 - self.dropout.p, 1e-9)"
+    encoder_layer.slip(
+        f"dropout_by_{_which}",
+        _TOGETHER,
+        {_ADD: f"if self.training:\n            attended = attended * ({_coins})\n        states = states + attended",
+         _RESULT: f"if self.training:\n            processed = processed * ({_coins})\n"
+                  "        return states + processed"},
+    )  # fmt: skip
+encoder_layer.slip(
+    "dropout_decided_once",
+    "You draw once which numbers are dropped, and drop the same ones ever after. Each call draws anew: `nn.Dropout`.",
+    {_RESULT: "if self.training:\n"
+              "            if getattr(self, 'kept', None) is None or self.kept.shape != processed.shape:\n"
+              "                self.kept = self.dropout(torch.ones_like(processed))\n"
+              "            processed = processed * self.kept\n"
+              "        return states + processed"},
+)  # fmt: skip
+encoder_layer.slip(
+    "alpha_dropout",
+    "`nn.AlphaDropout` does not drop to 0: it puts another number there, and shifts and stretches the rest. It is made "
+    "for SELU networks. Here it is `nn.Dropout`.",
+    {"nn.Dropout(dropout)": "nn.AlphaDropout(dropout)"},
+)
+encoder_layer.slip(
+    "dropout_squared",
+    "You drop another share than asked: hand `dropout` on as it is.",
+    {"nn.Dropout(dropout)": "nn.Dropout(dropout**2)"},
+)
+encoder_layer.slip(
+    "dropout_rounded",
+    "You round `dropout`, so that a share between 0 and 1 becomes 0 or 1: hand it on as it is.",
+    {"nn.Dropout(dropout)": "nn.Dropout(int(dropout))"},
+)
+_OTHER_EPS = "Your norms have another eps than `LayerNorm` has by itself. None is asked for here: `LayerNorm(d_model)`."
+for _eps in ("1e-6", "1e-12"):
+    encoder_layer.slip(
+        f"norms_with_eps_{_eps.replace('-', '_')}",
+        _OTHER_EPS,
+        {"self.attention_norm = LayerNorm(d_model)": f"self.attention_norm = LayerNorm(d_model, eps={_eps})",
+         _MAKE_NORMS: f"self.feed_forward_norm = LayerNorm(d_model, eps={_eps})"},
+    )  # fmt: skip
 encoder_layer.slip(
     "states_changed",
     "`states += …` changes the caller's tensor, which is needed again on the way back. Write `states = states + …`.",
@@ -1684,6 +1864,38 @@ class WithASublayerHelper(nn.Module):
 
 
 @encoder_layer.also_right
+class DropoutByHand(nn.Module):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__()
+        self.attention_norm, self.attention = LayerNorm(d_model), MultiHeadAttention(d_model, heads)
+        self.feed_forward_norm, self.feed_forward = LayerNorm(d_model), FeedForward(d_model, d_ff)
+        self.share = dropout
+
+    def _drop(self, output):
+        if not self.training or self.share == 0:
+            return output
+        kept = torch.rand_like(output) >= self.share
+        return output.masked_fill(~kept, 0.0) / max(1 - self.share, 1e-9)
+
+    def forward(self, states, mask=None):
+        states = states + self._drop(self.attention(self.attention_norm(states), mask=mask)[0])
+        return states + self._drop(self.feed_forward(self.feed_forward_norm(states)))
+
+
+@encoder_layer.also_right
+class DroppedInPlace(nn.Module):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__()
+        self.attention_norm, self.attention = LayerNorm(d_model), MultiHeadAttention(d_model, heads)
+        self.feed_forward_norm, self.feed_forward = LayerNorm(d_model), FeedForward(d_model, d_ff)
+        self.dropout = nn.Dropout(dropout, inplace=True)
+
+    def forward(self, states, mask=None):
+        states = self.dropout(self.attention(self.attention_norm(states), mask=mask)[0]) + states
+        return self.dropout(self.feed_forward(self.feed_forward_norm(states))) + states
+
+
+@encoder_layer.also_right
 class InPlaceOnACopy(nn.Module):
     def __init__(self, d_model, heads, d_ff, dropout=0.0):
         super().__init__()
@@ -1778,6 +1990,16 @@ def _(draw):
 def _(draw):
     forward = call(draw.normal(2, 3, 4), _padding([3, 2], 3))
     return build(2, 4, 2, 6, weights=_encoder_weights(draw, 2, 4, 6), forward=forward, again=call(draw.normal(3, 2, 4)))
+
+
+@encoder.case("training, dropout 0.4, two layers", scenario="module")
+def _(draw):
+    return _dropping(_encoder_weights(draw, 2, _WIDTH, 3), 2, _WIDTH, 2, 3, 0.4)
+
+
+@encoder.case("training, dropout 0, seven layers: none is ever left out", scenario="module")
+def _(draw):
+    return _dropping(_encoder_weights(draw, 7, _WIDTH, 3), 7, _WIDTH, 2, 3, words=1, letters=1, calls=30)
 
 
 _LAYERS = "self.layers = nn.ModuleList(EncoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers))"
@@ -1921,6 +2143,43 @@ encoder.slip(
     "`dropout` does not reach the layers: hand it on when you make them.",
     {"EncoderLayer(d_model, heads, d_ff, dropout) for": "EncoderLayer(d_model, heads, d_ff) for"},
 )
+encoder.slip(
+    "dropout_squared",
+    "The layers get another share than asked: hand `dropout` on as it is.",
+    {"EncoderLayer(d_model, heads, d_ff, dropout) for": "EncoderLayer(d_model, heads, d_ff, dropout**2) for"},
+)
+encoder.slip(
+    "dropout_rounded",
+    "You round `dropout`, so that a share between 0 and 1 becomes 0 or 1: hand it on as it is.",
+    {"EncoderLayer(d_model, heads, d_ff, dropout) for": "EncoderLayer(d_model, heads, d_ff, int(dropout)) for"},
+)
+encoder.slip(
+    "more_dropout_with_depth",
+    "Each layer drops another share than the one before it. All get the same, the `dropout` that was given.",
+    {"EncoderLayer(d_model, heads, d_ff, dropout) for _":
+     "EncoderLayer(d_model, heads, d_ff, dropout * (n + 1) / layers) for n"},
+)  # fmt: skip
+_LEFT_OUT = (
+    "In training, layers are left out at random (LayerDrop). That is done, but was not asked for: each state goes "
+    "through every layer."
+)
+for _share in ("0.1", "0.5"):
+    encoder.slip(
+        f"layers_left_out_{_share.replace('.', '_')}",
+        _LEFT_OUT,
+        {_STEP: f"if not self.training or torch.rand(()) >= {_share}:\n                states = layer(states, mask)"},
+    )
+encoder.slip(
+    "six_at_the_most",
+    "You make six layers at the most. The paper has six; here there are `layers`, however many.",
+    {"range(layers)": "range(min(layers, 6))"},
+)
+for _eps in ("1e-6", "1e-12"):
+    encoder.slip(
+        f"norm_with_eps_{_eps.replace('-', '_')}",
+        "The last norm has another eps than `LayerNorm` has by itself. None is asked for here: `LayerNorm(d_model)`.",
+        {_NORM: f"self.norm = LayerNorm(d_model, eps={_eps})"},
+    )
 encoder.slip(
     "dropout_on_the_input",
     "You drop numbers of the states before the first layer. Dropout sits on each sub-layer's output only, inside the "

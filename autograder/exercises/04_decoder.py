@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from autograder.exercise import Exercise, build, call
+from autograder.scenarios.module import even_weights
 from autograder.scenarios.parts import ATTENTION
 from crosstalk.stand_ins.lesson_02 import causal_mask as causal
 
@@ -194,6 +195,11 @@ def in_one_line(attention, memory):
 
 
 @project_memory.also_right
+def as_a_list(attention, memory):
+    return [split_heads(layer(memory), attention.heads) for layer in (attention.key, attention.value)]
+
+
+@project_memory.also_right
 def unflattened(attention, memory):
     keys = attention.key(memory).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
     values = attention.value(memory).unflatten(-1, (attention.heads, -1)).transpose(1, 2)
@@ -285,6 +291,11 @@ def _(draw):
 @cross.case("a source of padding alone: nothing to attend to", scenario="attending")
 def _(draw):
     return _attending(draw, 4, 2, *_parts(draw, 2, 2, 2, 3, 4), _padding([3, 0], 3))
+
+
+@cross.case("one word, and its source is padding alone", scenario="attending")
+def _(draw):
+    return _attending(draw, 4, 2, *_parts(draw, 1, 2, 2, 3, 4), _padding([0], 3))
 
 
 @cross.case("an attention that returns None for the weights, as fused ones do", scenario="attending")
@@ -391,6 +402,13 @@ cross.slip(
     "The mask is turned round. True means may attend, and `attention.attention` reads it so: pass it on as it is.",
     {_CARRIED: "attention.attention(queries, keys, values, None if memory_mask is None else ~memory_mask)"},
 )
+cross.slip(
+    "empty_mask_for_none",
+    "You take a mask that allows nothing for no mask at all, so a source of padding is read after all. Pass it on as "
+    "it is: your attention knows what to do where there is nothing to attend to.",
+    {_CARRIED: "attention.attention(queries, keys, values, memory_mask if memory_mask is not None and "
+     "memory_mask.any() else None)"},
+)  # fmt: skip
 cross.slip(
     "output_not_used",
     "The output projection is missing: the heads were put side by side but never mixed. Return "
@@ -617,6 +635,43 @@ def _(draw):
 @layer.case("source and target of one length, a causal mask and no memory mask", scenario="module")
 def _(draw):
     return _layer(draw, forward=call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), causal(3, 3)))
+
+
+_EVEN, _CALLS = 16, 40  # width and number of calls of the cases that look at dropout
+_SUBLAYERS = ("self_attention", "cross_attention", "feed_forward")
+
+
+def _dropping(shapes, *args, memory, silent=(), calls=_CALLS, letters=12):
+    """Inputs of the scenario ``module`` that look at dropout alone; the memory has rows of these numbers."""
+    words, source = 2, torch.tensor(memory)[:, None].expand(2, -1, _EVEN)  # (words, source, d_model)
+    states = torch.zeros(words, letters, _EVEN)
+    states[..., 1] = 1.0
+    return build(*args, weights=even_weights(shapes, silent), forward=call(states, source.clone()), train=True,
+                 dropped=calls)  # fmt: skip
+
+
+def _adding(name):
+    """Of a DecoderLayer with dropout 0.4: only one of its sub-layers adds anything.
+
+    The memory differs from row to row, so that what is read of it shows a change of the queries.
+    """
+    silent = [other for other in _SUBLAYERS if other != name]
+    return _dropping(_layer_shapes(_EVEN, 3), _EVEN, 2, 3, 0.4, memory=[0.0, 0.5], silent=silent)
+
+
+@layer.case("training, dropout 0.4: what self-attention adds", scenario="module")
+def _(draw):
+    return _adding("self_attention")
+
+
+@layer.case("training, dropout 0.4: what cross-attention adds", scenario="module")
+def _(draw):
+    return _adding("cross_attention")
+
+
+@layer.case("training, dropout 0.4: what feed-forward adds", scenario="module")
+def _(draw):
+    return _adding("feed_forward")
 
 
 _SELF = "attended, _ = self.self_attention(self.self_attention_norm(states), mask=target_mask)"
@@ -885,6 +940,90 @@ layer.slip(
     {_SELF_SUM: "states = self.dropout(states + attended)", _READ_SUM: "states = self.dropout(states + read)",
      _LAST: "return self.dropout(states + processed)"},
 )  # fmt: skip
+_TWICE = (
+    "One output goes through dropout twice, so more is dropped than asked, and what is kept is stretched twice. Once "
+    "for each sub-layer."
+)
+layer.slip("dropout_twice_self", _TWICE, {_SELF_SUM: "states = states + self.dropout(self.dropout(attended))"})
+layer.slip("dropout_twice_cross", _TWICE, {_READ_SUM: "states = states + self.dropout(self.dropout(read))"})
+layer.slip("dropout_twice_feed_forward", _TWICE, {_LAST: "return states + self.dropout(self.dropout(processed))"})
+layer.slip(
+    "dropout_twice_everywhere", _TWICE,
+    {_SELF_SUM: "states = states + self.dropout(self.dropout(attended))",
+     _READ_SUM: "states = states + self.dropout(self.dropout(read))",
+     _LAST: "return states + self.dropout(self.dropout(processed))"},
+)  # fmt: skip
+_DROPPED_BEFORE_TOO = (
+    "Dropout stands in more places than on the sub-layers' outputs: also on what goes into one, or inside it. Asked is "
+    "x + dropout(f(norm(x))), and no more."
+)
+layer.slip(
+    "dropout_before_self_too", _DROPPED_BEFORE_TOO,
+    {"self.self_attention_norm(states), mask": "self.dropout(self.self_attention_norm(states)), mask"},
+)  # fmt: skip
+layer.slip(
+    "dropout_before_cross_too", _DROPPED_BEFORE_TOO,
+    {"asking = self.cross_attention_norm(states)": "asking = self.dropout(self.cross_attention_norm(states))"},
+)  # fmt: skip
+layer.slip(
+    "dropout_before_feed_forward_too", _DROPPED_BEFORE_TOO,
+    {"self.feed_forward_norm(states)": "self.dropout(self.feed_forward_norm(states))"},
+)  # fmt: skip
+layer.slip(
+    "dropout_before_all_too", _DROPPED_BEFORE_TOO,
+    {"self.self_attention_norm(states), mask": "self.dropout(self.self_attention_norm(states)), mask",
+     "asking = self.cross_attention_norm(states)": "asking = self.dropout(self.cross_attention_norm(states))",
+     "self.feed_forward_norm(states)": "self.dropout(self.feed_forward_norm(states))"},
+)  # fmt: skip
+layer.slip(
+    "dropout_inside_the_feed_forward_too", _DROPPED_BEFORE_TOO,
+    {_PROCESS: "inner = F.relu(self.feed_forward.expand(self.feed_forward_norm(states)))\n"
+     "        processed = self.feed_forward.contract(self.dropout(inner))"},
+)  # fmt: skip
+layer.slip(
+    "dropout_on_the_memory",
+    "You drop numbers of the memory. Dropout sits on each sub-layer's output only; the memory is read as it is.",
+    {_PROJECT: "keys, values = project_memory(self.cross_attention, self.dropout(memory))"},
+)
+_NOT_STRETCHED = (
+    "What is kept stays as it was. Dropout divides it by 1 - p, so that the mean is the same in training and in "
+    "evaluation: `nn.Dropout` does both."
+)
+_BY_HAND = "({0} if not self.training else {0} * (torch.rand_like({0}) >= self.dropout.p))"
+layer.slip(
+    "dropout_not_stretched", _NOT_STRETCHED,
+    {_SELF_SUM: f"states = states + {_BY_HAND.format('attended')}",
+     _READ_SUM: f"states = states + {_BY_HAND.format('read')}",
+     _LAST: f"return states + {_BY_HAND.format('processed')}"},
+)  # fmt: skip
+layer.slip(
+    "dropout1d",
+    "Numbers are dropped together: whole letters, features or words, or one coin for all. Each number has a coin of "
+    "its own: `nn.Dropout`.",
+    {"nn.Dropout(dropout)": "nn.Dropout1d(dropout)"},
+)
+layer.slip(
+    "alpha_dropout",
+    "`nn.AlphaDropout` does not drop to 0: it puts another number there, and shifts and stretches the rest. It is made "
+    "for SELU networks. Here it is `nn.Dropout`.",
+    {"nn.Dropout(dropout)": "nn.AlphaDropout(dropout)"},
+)
+layer.slip(
+    "dropout_squared",
+    "You drop another share than asked: hand `dropout` on as it is.",
+    {"nn.Dropout(dropout)": "nn.Dropout(dropout**2)"},
+)
+layer.slip(
+    "dropout_rounded",
+    "You round `dropout`, so that a share between 0 and 1 becomes 0 or 1: hand it on as it is.",
+    {"nn.Dropout(dropout)": "nn.Dropout(int(dropout))"},
+)
+layer.slip(
+    "norms_with_another_eps",
+    "Your norms have another eps than `LayerNorm` has by itself. None is asked for here: `LayerNorm(d_model)`.",
+    {f"self.{name}_norm = LayerNorm(d_model)": f"self.{name}_norm = LayerNorm(d_model, eps=1e-6)"
+     for name in ("self_attention", "cross_attention", "feed_forward")},
+)  # fmt: skip
 layer.slip(
     "dropout_in_evaluation",
     "`F.dropout` drops in evaluation too unless it is told: make `self.dropout = nn.Dropout(dropout)`, which knows.",
@@ -1063,6 +1202,14 @@ class FunctionalDropout(nn.Module):
         return self._add(states, self.feed_forward(self.feed_forward_norm(states)))
 
 
+layer.also("dropped_in_place", {"nn.Dropout(dropout)": "nn.Dropout(dropout, inplace=True)"})
+layer.also(
+    "dropout_by_hand",
+    {_LAST: "if self.training and self.dropout.p > 0:\n"
+     "            kept = torch.rand_like(processed) >= self.dropout.p\n"
+     "            processed = torch.where(kept, processed / max(1 - self.dropout.p, 1e-9), 0.0)\n"
+     "        return processed + states"},
+)  # fmt: skip
 layer.also(
     "masks_always_given",
     {_SELF: "if target_mask is None:\n"
@@ -1105,12 +1252,16 @@ layer.hint("Three times `states = states + self.dropout(...)`, and each time the
 decoder = Exercise("Decoder", returns=["states (batch, target, d_model)"], forbids=["multi_head_attention_forward"])
 
 
-def _decoder(draw, layers, *args, d_model=4, heads=2, d_ff=6, dtype=torch.float32, forward, **kwargs):
-    """Inputs of the scenario ``module`` for a Decoder."""
+def _decoder_shapes(layers, d_model, d_ff):
     shapes = {"norm.scale": (d_model,), "norm.shift": (d_model,)}
     for index in range(layers):
         shapes |= _layer_shapes(d_model, d_ff, f"layers.{index}.")
-    weights = _weights(draw, shapes, dtype)
+    return shapes
+
+
+def _decoder(draw, layers, *args, d_model=4, heads=2, d_ff=6, dtype=torch.float32, forward, **kwargs):
+    """Inputs of the scenario ``module`` for a Decoder."""
+    weights = _weights(draw, _decoder_shapes(layers, d_model, d_ff), dtype)
     return build(layers, d_model, heads, d_ff, *args, weights=weights, forward=forward, **kwargs)
 
 
@@ -1166,6 +1317,16 @@ def _(draw):
 def _(draw):
     forward = call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), memory_mask=_padding([3, 2], 3))
     return _decoder(draw, 1, forward=forward)
+
+
+@decoder.case("training, dropout 0.4, two layers", scenario="module")
+def _(draw):
+    return _dropping(_decoder_shapes(2, _EVEN, 3), 2, _EVEN, 2, 3, 0.4, memory=[1.0, 1.0])
+
+
+@decoder.case("training, dropout 0, seven layers: none is ever left out", scenario="module")
+def _(draw):
+    return _dropping(_decoder_shapes(7, _EVEN, 3), 7, _EVEN, 2, 3, memory=[1.0], calls=30, letters=1)
 
 
 _STACK = "self.layers = nn.ModuleList(DecoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers))"
@@ -1291,6 +1452,42 @@ decoder.slip(
     "dropout_not_passed_on",
     "`dropout` is not passed on to the layers, so nothing is ever dropped.",
     {"DecoderLayer(d_model, heads, d_ff, dropout)": "DecoderLayer(d_model, heads, d_ff)"},
+)
+decoder.slip(
+    "dropout_squared",
+    "The layers get another share than asked: hand `dropout` on as it is.",
+    {"DecoderLayer(d_model, heads, d_ff, dropout)": "DecoderLayer(d_model, heads, d_ff, dropout**2)"},
+)
+decoder.slip(
+    "dropout_rounded",
+    "You round `dropout`, so that a share between 0 and 1 becomes 0 or 1: hand it on as it is.",
+    {"DecoderLayer(d_model, heads, d_ff, dropout)": "DecoderLayer(d_model, heads, d_ff, int(dropout))"},
+)
+decoder.slip(
+    "dropout_on_the_memory",
+    "You drop numbers of the memory. Dropout sits on each sub-layer's output only; the memory is read as it is.",
+    {_STACK: f"{_STACK}\n        self.dropout = nn.Dropout(dropout)",
+     _LOOP: f"        memory = self.dropout(memory)\n{_LOOP}"},
+)  # fmt: skip
+_LEFT_OUT = (
+    "In training, layers are left out at random (LayerDrop). That is done, but was not asked for: each state goes "
+    "through every layer."
+)
+for _share in ("0.05", "0.1", "0.5"):
+    decoder.slip(
+        f"layers_left_out_{_share.replace('.', '_')}",
+        _LEFT_OUT,
+        {_STEP: f"if not self.training or torch.rand(()) >= {_share}:\n                {_STEP}"},
+    )
+decoder.slip(
+    "six_at_the_most",
+    "You make six layers at the most. The paper has six; here there are `layers`, however many.",
+    {"range(layers))": "range(min(layers, 6)))"},
+)
+decoder.slip(
+    "norm_with_another_eps",
+    "The last norm has another eps than `LayerNorm` has by itself. None is asked for here: `LayerNorm(d_model)`.",
+    {"self.norm = LayerNorm(d_model)": "self.norm = LayerNorm(d_model, eps=1e-6)"},
 )
 decoder.slip(
     "dropout_at_the_end",
@@ -1455,6 +1652,17 @@ def _(draw):
     return _toys(draw, "forward", source, target, again=again)
 
 
+@model.case("forward: targets of one token, one of them hidden", scenario="assembled")
+def _(draw):
+    return _toys(draw, "forward", _source(draw, 3, 3), _target(draw, 1, 1), target_mask=_padding([1, 0], 1))
+
+
+@model.case("forward: a source mask for each head", scenario="assembled")
+def _(draw):
+    by_head = torch.tensor([[[True, True, False, False]], [[True, False, True, True]]])  # (heads, 1, source)
+    return _toys(draw, "forward", _source(draw, 4, 4), _target(draw, 3, 3), by_head.expand(2, -1, -1, -1).clone())
+
+
 @model.case("encode: padding in the source", scenario="assembled")
 def _(draw):
     return _toys(draw, "encode", _source(draw, 5, 3), _padding([5, 3], 5))
@@ -1539,6 +1747,12 @@ model.slip(
     "`causal & target_mask`.",
     {_BOTH: ""},
 )
+model.slip(
+    "no_mask_for_one_token",
+    "Where there is a single token, `target_mask` is not used. Join the two masks whatever the length.",
+    {_CAUSAL: "mask = None if length == 1 and start == 0 else causal_mask(length, start + length)",
+     _BOTH: "        if mask is not None and target_mask is not None:\n            mask = mask & target_mask\n"},
+)  # fmt: skip
 model.slip(
     "start_not_in_positions",
     _START_IN_POSITIONS,
@@ -1643,6 +1857,15 @@ model.slip(
     {_DECODE: "ahead = causal_mask(length, memory.size(1))\n"
      "        memory_mask = ahead if memory_mask is None else ahead & memory_mask\n        " + _DECODE},
 )  # fmt: skip
+model.slip(
+    "first_head_for_all",
+    "The decoder gets the first head's part of `source_mask` for all heads. Pass the mask on as it is.",
+    {_FORWARD: "read = None if source_mask is None else source_mask[:, :1]\n        " + _FORWARD.replace(
+        "memory_mask=source_mask", "memory_mask=read")},
+)  # fmt: skip
+_MODE = "The model is no longer in the mode it was in: you call `eval()` or `train()` inside. Leave both to the caller."
+model.slip("evaluates_when_decoding", _MODE, {_EMBED: f"self.eval()\n        {_EMBED}"})
+model.slip("evaluates_with_a_start", _MODE, {_EMBED: f"self.train(start == 0 and self.training)\n        {_EMBED}"})
 model.slip(
     "target_mask_not_passed_by_forward",
     "`forward` does not pass `target_mask` to `decode`.",

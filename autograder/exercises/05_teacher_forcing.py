@@ -743,6 +743,19 @@ def shared_without_padding(logits, target, pad_id, smoothing):
 
 
 @label_smoothing_loss.mistake(
+    "This is the label smoothing of The Annotated Transformer: ε/(V-2) for every class but the right one and the "
+    "padding, and the Kullback-Leibler divergence. Asked is PyTorch's: ε/V for every class, and the cross-entropy."
+)
+def as_in_the_annotated_transformer(logits, target, pad_id, smoothing):
+    log_probs, vocabulary = logits.log_softmax(dim=-1), logits.size(-1)
+    wanted = torch.full_like(logits, smoothing / (vocabulary - 2))
+    wanted = wanted.scatter(-1, target.unsqueeze(-1), 1 - smoothing)
+    wanted[..., pad_id] = 0.0
+    wanted[target == pad_id] = 0.0
+    return F.kl_div(log_probs, wanted, reduction="sum") / (target != pad_id).sum()
+
+
+@label_smoothing_loss.mistake(
     "You spread ε over all classes but the padding, ε/(V-1) each. That variant is in use, but asked is PyTorch's: the "
     "padding is a class like the others here, and gets ε/V too."
 )
@@ -861,6 +874,27 @@ def divergence(logits, target, pad_id, smoothing):
     vocabulary = logits.size(-1)
     wanted = (1 - smoothing) * F.one_hot(target, vocabulary).to(logits.dtype) + smoothing / vocabulary
     losses = F.kl_div(logits.log_softmax(dim=-1), wanted, reduction="none").sum(dim=-1)
+    return losses[target != pad_id].mean()
+
+
+@label_smoothing_loss.mistake(
+    "You divide by the number of words. Divide by the number of real tokens, as the plain loss does."
+)
+def divided_by_words(logits, target, pad_id, smoothing):
+    log_probs = logits.log_softmax(dim=-1)
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
+    return losses[target != pad_id].sum() / len(target)
+
+
+@label_smoothing_loss.mistake(
+    "No gradient goes through the even part (`.detach()`, `no_grad`). The loss is right, but it is the even part that "
+    "keeps the model from growing too sure."
+)
+def even_part_cut_off(logits, target, pad_id, smoothing):
+    log_probs = logits.log_softmax(dim=-1)
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1).detach()
     return losses[target != pad_id].mean()
 
 
@@ -993,16 +1027,17 @@ def _weights(draw, dtype):
     return {name: (weight + name.endswith("scale")).to(dtype) for name, weight in sorted(drawn.items())}
 
 
-def _words(draw, lengths, pad_id, end_id=None):
+def _words(draw, lengths, pad_id, end_id=None, width=None):
     """Ragged words of the ids 3 to 6, each with the end token if one is given.  # (batch, length)"""
-    words = draw.padded(lengths, 3, 7, pad_id)
+    words = draw.padded(lengths, 3, 7, pad_id, width)
     if end_id is not None:
         for row, length in zip(words, lengths, strict=True):
             row[length - 1] = end_id
     return words
 
 
-def _steps(draw, *lengths, pad_id=0, start_id=1, optimizer="SGD", lr=0.5, stale=0.5, dtype=torch.float32, **options):
+def _steps(draw, *lengths, pad_id=0, start_id=1, optimizer="SGD", lr=0.5, stale=0.5, dtype=torch.float32, width=None,
+           **options):  # fmt: skip
     """Inputs of the scenario ``training``; each of ``lengths`` is a batch: those of the sources, of the targets."""
     return {
         "sizes": _SIZES,
@@ -1011,7 +1046,8 @@ def _steps(draw, *lengths, pad_id=0, start_id=1, optimizer="SGD", lr=0.5, stale=
         "options": {"lr": lr, **options},
         "stale": stale,
         "batches": [
-            [_words(draw, source, pad_id), _words(draw, target, pad_id, end_id=2)] for source, target in lengths
+            [_words(draw, source, pad_id, width=width), _words(draw, target, pad_id, end_id=2)]
+            for source, target in lengths
         ],
         "pad_id": pad_id,
         "start_id": start_id,
@@ -1043,6 +1079,18 @@ def _(draw):
 @train_step.case("padding in the source only", scenario="training")
 def _(draw):
     return _steps(draw, ([2, 5, 3], [4, 4, 4]))
+
+
+@train_step.case("every source is padded, by different amounts", scenario="training")
+def _(draw):
+    return _steps(draw, ([3, 2, 4], [3, 3, 3]), ([4, 1], [2, 2]), width=5)
+
+
+@train_step.case("steep: the gradients are long, and stay so", scenario="training")
+def _(draw):
+    inputs = _steps(draw, ([3, 3], [4, 4]), lr=1e-4)
+    inputs["weights"]["generator.weight"] *= 300.0
+    return inputs
 
 
 @train_step.case("padding in the target only", scenario="training")
@@ -1231,6 +1279,18 @@ train_step.slip(
     {"padding_mask(source, pad_id)": "padding_mask(source, 0)"},
 )
 train_step.slip(
+    "one_mask_for_all_words",
+    "All words get one mask, joined over the batch (`any(0)`, `all(0)`). Each has a padding of its own: "
+    "`padding_mask(source, pad_id)`, (batch, 1, 1, source).",
+    {"padding_mask(source, pad_id)": "padding_mask(source, pad_id).any(0, keepdim=True)"},
+)
+train_step.slip(
+    "shortest_word_s_mask",
+    "All words get one mask, joined over the batch (`any(0)`, `all(0)`). Each has a padding of its own: "
+    "`padding_mask(source, pad_id)`, (batch, 1, 1, source).",
+    {"padding_mask(source, pad_id)": "padding_mask(source, pad_id).all(0, keepdim=True)"},
+)
+train_step.slip(
     "source_and_target_swapped",
     "Source and inputs have changed places: the model takes the source first, `model(source, inputs, source_mask)`.",
     {
@@ -1261,10 +1321,20 @@ train_step.slip(
     {"    return loss.item()": "    model.eval()\n    return loss.item()"},
 )
 train_step.slip(
-    "gradients_clipped",
-    "You clip the gradients. It is often done, but was not asked for here, and it changes the step.",
-    {"    optimizer.step()": "    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)\n    optimizer.step()"},
+    "evaluates_for_the_forward",
+    "You switch to evaluation mode for the forward, so dropout never works in training. A training step leaves the "
+    "mode as it is.",
+    {
+        "    logits = model(": "    model.eval()\n    logits = model(",
+        "    return loss.item()": "    model.train()\n    return loss.item()",
+    },
 )
+for _norm in ("0.5", "1.0", "5.0", "100.0"):
+    train_step.slip(
+        f"gradients_clipped_to_{_norm.replace('.', '_')}",
+        "You clip the gradients. It is often done, but was not asked for here, and it changes the step.",
+        {"    optimizer.step()": f"    nn.utils.clip_grad_norm_(model.parameters(), {_norm})\n    optimizer.step()"},
+    )
 train_step.slip(
     "without_gradients",
     "The model runs under `torch.no_grad()`, so nothing is recorded to go backward through. That is for evaluating.",
@@ -1410,6 +1480,11 @@ def _(draw):
 @edit_distance.case("forty tokens: work that is done again and again would take for ever")
 def _(draw):
     return draw.integers(3, 7, 40).tolist(), draw.integers(3, 7, 38).tolist()
+
+
+@edit_distance.case("forty tokens, moved along by twelve: the way leads far off the diagonal")
+def _(draw):
+    return list(range(40)), list(range(12, 52))
 
 
 _SUBSTITUTION_TWO = (
@@ -1615,6 +1690,69 @@ def first_that_fits(a, b):
         else:
             i, j, edits = i + 1, j + 1, edits + 1
     return edits + len(a) - i + len(b) - j
+
+
+for _band in (2, 3, 5, 10):
+    edit_distance.slip(
+        f"band_of_{_band}",
+        "You look at a band along the diagonal only. That is fast, and wrong where the cheapest way leads out of it: "
+        "fill the whole table.",
+        {
+            "    return table[-1][-1]": f"""    for i in range(1, len(a) + 1):
+        for j in range(1, len(b) + 1):
+            if abs(i - j) > max({_band}, abs(len(a) - len(b))):
+                table[i][j] = len(a) + len(b)
+            else:
+                change = table[i - 1][j - 1] + (a[i - 1] != b[j - 1])
+                table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, change)
+    return table[-1][-1]"""
+        },
+    )
+edit_distance.slip(
+    "compared_by_is",
+    "`is not` asks whether two tokens are one and the same object in memory, which equal strings often are not. "
+    "Compare with `!=`.",
+    {"(a[i - 1] != b[j - 1])": "(a[i - 1] is not b[j - 1])"},
+)
+
+
+@edit_distance.mistake(
+    "You changed a list of the caller's (`pop`, `remove`, `insert`, `reverse`): there it is needed again. Work on a "
+    "copy, or by index."
+)
+def common_end_taken_off(a, b):
+    while isinstance(a, list) and isinstance(b, list) and a and b and a[-1] == b[-1]:
+        a.pop()
+        b.pop()
+    row = list(range(len(b) + 1))
+    for i, one in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (one != other))
+    return row[-1]
+
+
+@edit_distance.mistake(
+    "Taking off what the two have in common at the beginning and the end is allowed. But the rest then still has to be "
+    "compared: its longer length is only right where nothing in it is alike."
+)
+def common_ends_then_the_longer(a, b):
+    a, b = list(a), list(b)
+    while a and b and a[0] == b[0]:
+        a, b = a[1:], b[1:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return max(len(a), len(b))
+
+
+@edit_distance.mistake(
+    "`difflib` looks for the longest common blocks, which is not the cheapest way. The table looks at all ways."
+)
+def with_difflib(a, b):
+    import difflib
+
+    blocks = difflib.SequenceMatcher(None, list(a), list(b), autojunk=False).get_opcodes()
+    return sum(max(i2 - i1, j2 - j1) for tag, i1, i2, j1, j2 in blocks if tag != "equal")
 
 
 @edit_distance.mistake("The number is right, but a tensor or a numpy number. Asked is a Python int: `int(…)`.")
@@ -1985,6 +2123,45 @@ greedy_word.slip(
     "list_of_tensors",
     "You return a list of tensors. Asked are Python ints: `.item()` or `int(…)` for each token.",
     {".argmax().item()": ".argmax()"},
+)
+
+
+@greedy_word.mistake(
+    "The ids are right, but numpy numbers. Asked are Python ints: `int(…)` or `.item()` for each token."
+)
+def list_of_numpy_numbers(model, source, start_id, end_id, max_length):
+    memory, ids = model.encode(source), [start_id]
+    for _ in range(max_length):
+        ids.append(model.decode(torch.tensor([ids]), memory).detach().numpy()[0, -1].argmax())
+        if ids[-1] == end_id:
+            break
+    return ids[1:]
+
+
+@greedy_word.mistake("The ids are right, but a tuple. Asked is a list: `list(…)`, or append to one from the beginning.")
+def as_a_tuple(model, source, start_id, end_id, max_length):
+    memory, ids = model.encode(source), [start_id]
+    for _ in range(max_length):
+        ids.append(int(model.decode(torch.tensor([ids]), memory)[0, -1].argmax()))
+        if ids[-1] == end_id:
+            break
+    return tuple(ids[1:])
+
+
+greedy_word.slip(
+    "training_mode",
+    "You switch the model to training mode, so that dropout makes the word another one each time. Leave `train()` and "
+    "`eval()` to the caller.",
+    {"    memory = model.encode(source)": "    model.train()\n    memory = model.encode(source)"},
+)
+greedy_word.slip(
+    "zero_as_padding",
+    "You mask the token 0 in the source. One word alone has no padding, and 0 may be a real token: no mask is needed.",
+    {
+        "model.encode(source)": "model.encode(source, (source != 0)[:, None, None])",
+        "model.decode(torch.tensor([ids], device=source.device), memory)": "model.decode(torch.tensor([ids]), memory, "
+        "memory_mask=(source != 0)[:, None, None])",
+    },
 )
 
 

@@ -387,6 +387,32 @@ def filled_in(sources, targets, order, pad_id, end_id):
     return source, target
 
 
+_CALLERS_LISTS = (
+    "You changed a list of the caller's (`append`, `sort`, `+=`): with the next batch it would come in changed. Make a "
+    "new one, as `[*targets[i], end_id]` does."
+)
+repaired_batch.slip(
+    "end_appended_in_place",
+    _CALLERS_LISTS,
+    {
+        "    ended = [": "    for ids in targets:\n        ids.append(end_id)\n    ended = [",
+        "torch.tensor([*targets[i], end_id])": "torch.tensor(targets[i])",
+    },
+)
+repaired_batch.slip(
+    "end_added_in_place",
+    _CALLERS_LISTS,
+    {
+        "    ended = [": "    for ids in targets:\n        ids += [end_id]\n    ended = [",
+        "torch.tensor([*targets[i], end_id])": "torch.tensor(targets[i])",
+    },
+)
+repaired_batch.slip(
+    "order_sorted",
+    "You sort `order`, and so take the pairs in their old order, and change the caller's list besides.",
+    {"    chosen = [": "    order.sort()\n    chosen = ["},
+)
+repaired_batch.also("as_a_list", {"    return source, target": "    return [source, target]"})
 repaired_batch.also(
     "padded_first_then_ordered",
     {
@@ -753,6 +779,15 @@ repaired_train_step.slip(
     {", padding_mask(source, pad_id))": ")"},
 )
 repaired_train_step.slip(
+    "evaluates_for_the_forward",
+    "You switch to evaluation mode for the forward, so dropout never works in training. A training step leaves the "
+    "mode as it is.",
+    {
+        "    logits = model(": "    model.eval()\n    logits = model(",
+        "    optimizer.step()": "    model.train()\n    optimizer.step()",
+    },
+)
+repaired_train_step.slip(
     "accuracy_after_the_step",
     "You ask the model again after the step. Loss and accuracy should belong together: use the logits that you have.",
     {
@@ -790,6 +825,7 @@ repaired_train_step.also(
         "    logits = model(": "    optimizer.zero_grad(set_to_none=True)\n    logits = model(",
     },
 )
+repaired_train_step.also("as_a_list", {"return loss.item(), right.item()": "return [loss.item(), right.item()]"})
 repaired_train_step.also(
     "counted_by_hand",
     {_MEAN: "    right = ((guesses == target) & real).sum() / real.sum()\n"},

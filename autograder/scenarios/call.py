@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,12 +35,15 @@ def call(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     """Call ``answer(*args, **kwargs)``.
 
     Returns:
-        ``result``, and ``changed``: the places of the arguments that the call changed.
+        ``result``, and ``changed``: the places of the arguments that the call changed; also ``learnable``, where the
+        result requires a gradient though nothing that came in does.
     """
     accepts(answer, "", inputs["args"], inputs["kwargs"])
-    before = [tensor.clone() for _, tensor in tensors_of(inputs)]
+    before, lists = [tensor.clone() for _, tensor in tensors_of(inputs)], _lists(inputs)
     result = answer(*inputs["args"], **inputs["kwargs"])
-    return {"result": described(result), "changed": changed(inputs, before)}
+    moved = [path for path, value in _lists(inputs).items() if value != lists[path]]
+    seen: dict[str, Tree] = {"result": described(result), "changed": changed(inputs, before) + moved}
+    return seen | ({"learnable": True} if any(tensor.requires_grad for _, tensor in tensors_of(result)) else {})
 
 
 def gradients(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -99,6 +103,17 @@ def tensors_of(tree: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     elif isinstance(tree, dict):
         for key, item in tree.items():
             yield from tensors_of(item, f"{path}.{key}" if path else str(key))
+
+
+def _lists(inputs: Mapping[str, Any]) -> dict[str, list]:
+    """Copies of the arguments that are lists of plain values, by their paths (``args.0``)."""
+    arguments = [(f"args.{index}", value) for index, value in enumerate(inputs["args"])]
+    arguments += [(f"kwargs.{name}", value) for name, value in inputs["kwargs"].items()]
+    return {
+        path: copy.deepcopy(value)
+        for path, value in arguments
+        if isinstance(value, list) and not any(True for _ in tensors_of(value))
+    }
 
 
 def changed(inputs: Any, before: list[torch.Tensor]) -> list[str]:

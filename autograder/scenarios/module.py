@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from autograder.messages import Tree
 from autograder.observe import described
 from autograder.scenarios.call import accepts, backward, changed, tensors_of, with_leaves
 from crosstalk.layers import fused_attention, use_attention
+
+MANY_VALUES = 40  # more than there are where each of the sub-layers adds a number or nothing
 
 
 def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -27,14 +29,16 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     ``again`` is a second call of the same object, or None, and ``train`` says whether it runs in training mode.
     It may also have ``initial``: the names of parameters whose first values are looked at, loosely; ``saved``: look
     at the names in the state dict, and for tensors that are neither parameter nor buffer; ``fused``: every
-    attention inside it uses the fused one, which gives no weights.
+    attention inside it uses the fused one, which gives no weights; ``dropped``: a number of calls of which only that
+    is looked at which dropout does (see `dropped`).
 
     Returns:
         ``kind`` (is it a Module), ``parameters`` (name → shape, all of them), ``attributes``, and, where asked for,
         ``initial``, ``saved`` and ``plain``. Where the names and shapes are those of the weights also ``result``,
-        ``again`` (what the second call gave), ``changed``, ``gradients`` of inputs and parameters, and ``calls`` of the
-        recorded function. Parameters are never compared by value: in which order they are made, and from which
-        seed, is free.
+        ``again`` (what the second call gave), ``changed``, ``gradients`` of inputs and parameters, ``calls`` of the
+        recorded function, and ``training``, if the mode is another one afterwards. With ``dropped`` only ``kind`` and
+        ``dropped``, which is None where the weights do not fit. Parameters are never compared by value: in which order
+        they are made, and from which seed, is free.
     """
     calls: list[Tree] = []
     build = dict(inputs["build"]["kwargs"])
@@ -56,18 +60,22 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
             name for part in built.modules() for name, value in vars(part).items() if isinstance(value, torch.Tensor)
         )
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
-        return seen
+        return {"kind": "module", "dropped": None} if inputs.get("dropped") else seen
     take_weights(built, inputs["weights"])
     if inputs.get("fused"):
         use_attention(built, fused_attention)
     built.train(inputs["train"])
     forward = inputs["forward"]
     accepts(built.forward, "forward", forward["args"], forward["kwargs"])
+    if inputs.get("dropped"):
+        return {"kind": "module", "dropped": dropped(built, forward["args"], forward["kwargs"], inputs["dropped"])}
     before = [tensor.clone() for _, tensor in tensors_of(forward)]
     passed, leaves = with_leaves(forward)
     leaves += [parameter for _, parameter in sorted(built.named_parameters())]
     result = built(*passed["args"], **passed["kwargs"])
     again = inputs["again"] and built(*inputs["again"]["args"], **inputs["again"]["kwargs"])
+    if any(part.training != inputs["train"] for part in built.modules()):
+        seen["training"] = not inputs["train"]
     return seen | {
         "again": described(again),
         "result": described(result),
@@ -75,6 +83,50 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         "gradients": backward(result, leaves),
         "calls": calls,
     }
+
+
+def dropped(module: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], calls: int) -> Tree:
+    """What dropout does in many calls, so coarsely that no seed shows.
+
+    It is for states that are 0, but for a 1 in the second feature, and for `even_weights`: all that is added to the
+    other features is the same number before dropout, and nothing is added to the first two. So results are read on
+    the scale of these two, and a norm at the end, which stretches and shifts a row, changes nothing.
+
+    Returns:
+        ``values``: those that occur, rounded, or words if there is no short list of them; ``mean`` of all;
+        ``alike``: along which of calls, words, letters and features everything is the same.
+    """
+    with torch.no_grad():
+        rows = torch.stack([module(*args, **kwargs) for _ in range(calls)])  # (calls, words, letters, features)
+    read = (rows - rows[..., :1]) / (rows[..., 1:2] - rows[..., :1])
+    read = read[..., 2:].double().mul(100).round().div(100) + 0.0  # no -0
+    values, finite = read.unique().tolist(), bool(read.isfinite().all())
+    if not finite or len(values) > MANY_VALUES:
+        return {"values": "many" if finite else "not finite", "mean": None, "alike": []}
+    along = ("calls", "words", "letters", "features")
+    return {
+        "values": values,
+        "mean": round(float(read.mean()) * 5) / 5,
+        "alike": [name for dim, name in enumerate(along) if torch.equal(read, read.narrow(dim, 0, 1).expand_as(read))],
+    }
+
+
+def even_weights(shapes: Mapping[str, Sequence[int]], silent: Sequence[str] = ()) -> dict[str, torch.Tensor]:
+    """Weights for `dropped`, by the shapes of a layer's or a stack's parameters.
+
+    What goes into a sub-layer is 1 everywhere, whatever the states are (its norm has scale 0 and shift 1), and what
+    comes out is the same number in all features but the first two, or 0 for the sub-layers that are ``silent``.
+    """
+    weights = {}
+    for name, shape in shapes.items():
+        last = name.endswith(("output.weight", "contract.weight"))
+        ones = name.endswith(".shift") or name == "norm.scale"
+        weights[name] = torch.full(tuple(shape), float(ones) if len(shape) == 1 else 1 / shape[-1])
+        if name == "norm.shift" or (last and any(f"{part}." in name for part in silent)):
+            weights[name].zero_()
+        elif last:
+            weights[name][:2] = 0.0
+    return weights
 
 
 def _spread(parameter: torch.Tensor) -> Tree:

@@ -77,7 +77,8 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     Returns:
         ``kind``, ``parameters`` (name → shape), and, where the names fit, ``result``, ``again``, ``changed``,
         ``gradients`` of inputs and parameters, ``called`` (module → number of calls in the first call) and
-        ``masks`` that reached encoder and decoder, broadcast; no mask is one that allows everything.
+        ``masks`` that reached encoder and decoder, broadcast; no mask is one that allows everything; also
+        ``training``, if the model is no longer in training mode.
     """
     toys = toys_of(inputs)
     accepts(answer, "", list(toys.values()), {})
@@ -106,6 +107,8 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         for toy in toys.values():
             toy.start = again["start"]
         again = getattr(built, again["method"])(*again["args"], **again["kwargs"])
+    if not all(part.training for part in built.modules()):
+        seen["training"] = False
     return seen | {
         "again": described(again),
         "result": described(result),

@@ -41,14 +41,16 @@ def table_model(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     ``counts``: which of ``encoded`` and ``decoded``, the numbers of calls, are part of what is asked.
 
     Returns:
-        ``result``, ``changed``, and the numbers in ``counts``.
+        ``result``, ``changed``, and the numbers in ``counts``; also ``training``, where the model, which comes in
+        evaluation mode, was asked in training mode or left in it.
     """
     (model, *rest), kwargs = with_model(inputs, earlier)
     accepts(answer, "", [model, *rest], kwargs)
     before = [tensor.clone() for _, tensor in tensors_of(inputs)]
     result = answer(model, *rest, **kwargs)
     counted = {name: getattr(model, name) for name in inputs["counts"]}
-    return {"result": described(result), "changed": changed(inputs, before), **counted}
+    mode = {"training": True} if model.training or model.asked_in_training else {}
+    return {"result": described(result), "changed": changed(inputs, before), **counted, **mode}
 
 
 def with_model(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -65,6 +67,7 @@ class TableModel(nn.Module):
 
     Attributes:
         encoded, decoded: how often ``encode`` and ``decode`` were called.
+        asked_in_training: whether either was called in training mode.
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
@@ -72,10 +75,12 @@ class TableModel(nn.Module):
         self.rows, self.otherwise, self.patience = model["rows"], model["otherwise"], model["patience"]
         self.unit = nn.Parameter(torch.ones(()))  # so that there are parameters, and logits carry a gradient
         self.encoded = self.decoded = 0
+        self.asked_in_training = False
 
     def encode(self, source: torch.Tensor, source_mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, source) → memory (batch, source, 2)."""
         self.encoded += 1
+        self.asked_in_training |= self.training
         _ids(source, "encode")
         batch, length = source.shape
         seen = _allowed(batch, length, length, source_mask).any(dim=1).sum(dim=-1)  # (batch,)
@@ -95,6 +100,7 @@ class TableModel(nn.Module):
             TooManyCalls: there is no end to it.
         """
         self.decoded += 1
+        self.asked_in_training |= self.training
         if self.decoded > self.patience:
             raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
         _ids(target, "decode")

@@ -51,7 +51,7 @@ def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         "at_step": moves.at_step,
         "weights": {name: described(parameters[name]) for name in inputs["watch"]},
         "training": modes,
-        "changed": changed(batches, before),
+        "changed": sorted({f"args.{1 + int(path.split('.')[1])}" for path in changed(batches, before)}),
     }
 
 
@@ -107,7 +107,8 @@ class _Reading:
     """Writes down what a model is given when it first runs.
 
     ``seen`` has ``inputs``, the decoder's (0 where the target is padding: what stands there does not count),
-    and ``visible``, bool (batch, source): which source tokens the real ones may attend to.
+    ``visible``, bool (batch, source): which source tokens the real ones may attend to; and ``training``, the mode of
+    the last run that gradients went through.
     """
 
     def __init__(self, model: nn.Module, source: torch.Tensor, target: torch.Tensor, pad_id: int) -> None:
@@ -133,6 +134,8 @@ class _Reading:
         if given.shape == self.target.shape:
             given = given.masked_fill(self.target == self.pad_id, 0)
         self.seen.setdefault("inputs", described(given))
+        if torch.is_grad_enabled():
+            self.seen["training"] = self.model.training and module.training
 
     def _visible(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         mask = args[1] if len(args) > 1 else kwargs.get("mask")
