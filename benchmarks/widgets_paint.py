@@ -4,8 +4,9 @@ For twelve heads, from the moment the new weights reach the model in the browser
 animation frames later), and the bytes sent; beside them the figures of other viewers, quoted. Then the way
 of a slider: from its input event through Python (the reference attention on random vectors) to the painted
 table. Then another: how much weight is forced onto a letter, through a decode of 20 steps by a model of d 256 with
-3 + 3 layers. Then those of a beam search by the same model, up to 8 beams over 19 steps, drawn as a tree. The
-median of several runs; headless, without Jupyter, so its kernel's messages are not counted.
+3 + 3 layers. Then those of a beam search by the same model, up to 8 beams over 19 steps, drawn as a tree, and
+the step of a decode; and those of the sampling table and of a wrong token in the lanes, with the large model that
+ships. The median of several runs; headless, without Jupyter, so its kernel's messages are not counted.
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from crosstalk.checkpoints import load_model
 from crosstalk.models import Size, word_model
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 from crosstalk.stand_ins.lesson_08 import beam_search
-from crosstalk.widgets import Alignment, AttentionStages, BeamTree, HeadViewer
+from crosstalk.widgets import (
+    Alignment,
+    AttentionStages,
+    BeamTree,
+    DecodeSteps,
+    ExposureLanes,
+    HeadViewer,
+    SamplingTable,
+)
 from crosstalk.widgets.attention_stages import WIDTHS
 from crosstalk.widgets.exhibits import WORD, letters, several_heads
 from crosstalk.widgets.standalone import mount
@@ -147,6 +157,21 @@ def main() -> None:
         mount(page, tree)
         widths = [float(page.evaluate(SEARCH, ["width", width])) for width in (*range(2, 9), *range(7, 0, -1), 8)]
         penalties = [float(page.evaluate(SEARCH, ["alpha", tenths / 10])) for tenths in range(1, 21)]
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        steps = DecodeSteps(untrained(), "characterisation")
+        mount(page, steps)
+        stepped = [float(page.evaluate(SEARCH, ["step", step])) for step in range(1, 21)]
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        table = SamplingTable(large := load_model("cmudict", own=False), "rough")
+        table.draws = 100
+        mount(page, table)
+        moves = [("temperature", tenths / 10) for tenths in range(2, 30, 2)]
+        moves += [("k", k) for k in range(2, 40, 3)] + [("p", tenths / 10) for tenths in range(1, 10)]
+        sampled = [float(page.evaluate(SEARCH, list(move))) for move in moves]
+        page = browser.new_page(viewport={"width": 960, "height": 900})
+        lanes = ExposureLanes(large, "characterization")
+        mount(page, lanes)
+        put = [float(page.evaluate(SEARCH, ["step", step])) for step in range(1, lanes.results["steps"] + 1)]
         browser.close()
     quoted = Table(title="Quoted for comparison: 12 layers × 12 heads, MB sent / seconds to paint")
     for heading in ("viewer", *map(str, LENGTHS)):
@@ -172,6 +197,18 @@ def main() -> None:
             f"Slider → Python → tree of {len(tree.results['levels'])} steps painted, {what}: "
             f"median {statistics.median(times):.0f} ms, worst {max(times):.0f} ms, {len(times)} moves."
         )
+    console.print(
+        f"Slider → step of a decode painted: median {statistics.median(stepped):.0f} ms, worst {max(stepped):.0f} ms, "
+        f"{len(stepped)} moves; nothing is computed anew."
+    )
+    console.print(
+        f"Slider → Python → {len(table.tokens)} tokens, filtered (temperature, k, p) and drawn anew → painted: median "
+        f"{statistics.median(sampled):.0f} ms, worst {max(sampled):.0f} ms, {len(sampled)} moves."
+    )
+    console.print(
+        f"Slider → Python → {len(lanes.results['gold'])} steps forced and decoded anew → painted: median "
+        f"{statistics.median(put):.0f} ms, worst {max(put):.0f} ms, {len(put)} moves of the wrong token."
+    )
 
 
 if __name__ == "__main__":

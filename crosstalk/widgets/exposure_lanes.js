@@ -28,6 +28,7 @@ function render({ model, el, signal }) {
   const slider = h("input", {
     type: "range",
     class: "ctk-slider",
+    "data-ctk": "step",
     min: 0,
     max: 1,
     step: 1,

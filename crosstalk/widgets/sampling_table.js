@@ -38,11 +38,11 @@ function render({ model, el, signal }) {
   /** @returns {{element: HTMLElement, show(value: number): void}} */
   function slider(label, trait, { min, max, step }, words) {
     let asked = null; // a value that Python has not answered yet: an older answer must not move the slider back
-    const shown = h("output", { class: "ctk-value", "data-ctk": trait });
+    const shown = h("output", { class: "ctk-value" });
     const range = h("input", {
       type: "range",
       class: "ctk-slider",
-      "data-trait": trait,
+      "data-ctk": trait,
       min,
       max,
       step,
