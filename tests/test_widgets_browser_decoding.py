@@ -109,15 +109,22 @@ def test_without_the_cache_places_are_computed_again(sheet, model):
 
 def test_what_is_computed_lights_up_unless_motion_is_unwanted(sheet, model):
     mount(sheet, DecodeSteps(model, "knight"))
-    lit = "document.getAnimations().filter(a => a.effect.target.dataset.state).length"
-    assert sheet.evaluate(lit) == 0
-    press = (
-        "() => { [...document.querySelectorAll('button')].find(b => b.textContent === 'Step →').click(); return %s }"
-    )
-    assert sheet.evaluate(press % lit) == 3 + 2 * 6  # logits and two layers of one place; two layers of six letters
+    press = """async () => {
+        const frame = () => new Promise(done => requestAnimationFrame(done));
+        [...document.querySelectorAll("button")].find(b => b.textContent === "Step →").click();
+        await frame();
+        const lit = document.getAnimations().map(each => each.effect.target).filter(each => each.dataset.state);
+        await frame();
+        await frame();
+        return lit.filter(each => each.isConnected).map(each => each.parentNode.dataset.row).sort();
+    }"""
+    # Logits and two layers of one place; keys and values of six letters for two layers.
+    assert sheet.evaluate(press) == ["decoder"] * 2 + ["generator"] + ["memory"] * 12
+    assert sheet.evaluate(press)[-3:] == ["decoder", "decoder", "generator"]
     sheet.emulate_media(reduced_motion="reduce")
-    sheet.wait_for_function(f"() => {lit} === 0")
-    assert sheet.evaluate(press % lit) == 0
+    settle(sheet)
+    sheet.wait_for_function("document.getAnimations().length === 0")
+    assert sheet.evaluate(press) == []
 
 
 def test_another_word_and_a_bad_one(sheet, model):

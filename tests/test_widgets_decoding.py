@@ -105,6 +105,19 @@ def test_words_of_the_description(small):
     assert "median of" in text
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ((), "The cache is the stand-in"),
+        (("KeyValueCache",), "uses your `KeyValueCache`; `attend_with_cache` is the stand-in"),
+        (("KeyValueCache", "attend_with_cache"), "The cache is yours"),
+    ],
+)
+def test_it_says_whose_cache_it_is(small, monkeypatch, own, said):
+    monkeypatch.setattr(my_model, "is_own", lambda name: name in own)
+    assert said in DecodeSteps(small, "cat").results["pieces"]
+
+
 def broken_pieces(monkeypatch, **pieces):
     monkeypatch.setattr(my_model, "get", lambda name, own=True: pieces.get(name) or my_model.stand_in(name))
 

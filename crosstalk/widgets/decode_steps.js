@@ -40,11 +40,8 @@ function render({ model, el, signal }) {
   function another() {
     if (wordBox.value !== model.get("word")) tell(model, { word: wordBox.value, step: 0 });
   }
-  const cacheSwitch = toggle("cache of keys and values", model.get("cached"), (on) => {
-    tell(model, { cached: on });
-    draw();
-  });
-  const slider = h("input", { type: "range", class: "ctk-slider", min: 0, step: 1, input: () => go(slider.valueAsNumber) });
+  const cacheSwitch = toggle("cache of keys and values", model.get("cached"), (on) => tell(model, { cached: on }));
+  const slider = h("input", { type: "range", class: "ctk-slider", "data-ctk": "step", min: 0, step: 1, input: () => go(slider.valueAsNumber) });
   const shown = h("output", { class: "ctk-shown" });
   const back = button("← Back", () => go(step() - 1));
   const forward = button("Step →", () => go(step() + 1), { class: "ctk-button ctk-main" });
@@ -59,7 +56,6 @@ function render({ model, el, signal }) {
   function go(t) {
     if (t < 0 || t > last()) return;
     tell(model, { step: t });
-    draw();
   }
 
   // -- the picture --
@@ -107,7 +103,7 @@ function render({ model, el, signal }) {
   const inEncoder = (t) => (t === 0 ? "new" : "done");
   const inMemory = (t) => (t === 0 ? "none" : t === 1 ? "new" : way() === "cached" ? "read" : "again");
 
-  let flashed = "";
+  let drawn = { now: "", from: null };
   function table(element, caption, corner, columns, lines) {
     const flash = [];
     const rows = lines.map(([name, kind, states]) =>
@@ -134,6 +130,8 @@ function render({ model, el, signal }) {
   const downTo = (layers) => Array.from({ length: layers }, (_, i) => layers - i);
   function drawPicture() {
     const t = step();
+    const now = `${way()} ${t}`;
+    if (now === drawn.now && results === drawn.from) return; // what lights up goes on
     const places = Array.from({ length: last() }, (_, p) => p);
     const flash = [
       ...table(target, "Decoder: a column for each input token", "layer", places.map(input), [
@@ -146,12 +144,11 @@ function render({ model, el, signal }) {
         ...downTo(results.encoder_layers).map((layer) => [`encoder layer ${layer}`, "encoder", results.letters.map(() => inEncoder(t))]),
       ]),
     ];
-    // What has not been there the last time lights up.
-    const now = `${results.word} ${way()} ${t}`;
-    if (flashed && now !== flashed && !still.matches) {
+    // The first picture does not light up: nothing has happened yet.
+    if (drawn.from && !still.matches) {
       for (const cell of flash) cell.animate([{ filter: "brightness(1.6) saturate(2)", transform: "scale(1.25)" }, {}], { duration: 450, easing: "ease-out" });
     }
-    flashed = now;
+    drawn = { now, from: results };
   }
 
   function words() {
