@@ -419,12 +419,37 @@ def _found(rows, start_id, end_id, width, max_length, alpha, way="asked"):
                 beams.append((prefix, score))
         finished += ended
         width -= len(ended) if way == "shrinking" else 0
-        stops = {"first end": finished, "enough": len(finished) >= width, "best ends": expansions[0][1][-1] == end_id}
+        stops = {
+            "first end": finished,
+            "enough": len(finished) >= width,
+            "twice enough": len(finished) >= 2 * width,
+            "best ends": expansions[0][1][-1] == end_id,
+            "hopeless now": finished and beams and max(finished)[0] >= beams[0][1] / length**alpha,
+            "hopeless without penalty": finished and beams and max(finished)[0] >= beams[0][1],
+        }
         if not beams or width < 1 or stops.get(way):
             break
     unfinished = [(score / max_length**alpha, list(prefix[1:])) for prefix, score in beams]
     score, ids = max(finished or unfinished)
     return ids, score
+
+
+def _staying(rows, start_id, end_id, width, max_length, alpha, penalised):
+    """What is found where ended sequences keep a place in the beam, which is ranked with the penalty or without."""
+    beams = [(0.0, 0.0, (start_id,))]
+    for length in range(1, max_length + 1):
+        every = [beam for beam in beams if length > 1 and beam[2][-1] == end_id]
+        for _, total, prefix in beams:
+            if length == 1 or prefix[-1] != end_id:
+                sums = [total + p for p in rows[prefix].tolist()]
+                every += [
+                    (each / length**alpha if penalised else each, each, (*prefix, token))
+                    for token, each in enumerate(sums)
+                ]
+        beams = sorted(every, reverse=True)[:width]
+    ended = [beam for beam in beams if beam[2][-1] == end_id]
+    best = max(ended or beams, key=lambda beam: beam[1] / (len(beam[2]) - 1) ** alpha)
+    return list(best[2][1:])
 
 
 def _likeliest(rows, start_id, end_id, max_length, alpha):
@@ -612,6 +637,31 @@ def _(draw):
     return _search(draw, 2, 5, 1.0, fits, end=0.3)
 
 
+@beam_search.case("twice as many as the beam is wide have ended, and a longer one wins", scenario="table_step")
+def _(draw):
+    def fits(rows, found):
+        return found != _found(rows, 3, 2, 2, 5, 2.0, "twice enough")[0] and len(found) == 5
+
+    return _search(draw, 2, 5, 2.0, fits, end=1.0)
+
+
+@beam_search.case("those that go on look hopeless at their length, and one of them wins", scenario="table_step")
+def _(draw):
+    def fits(rows, found):
+        ways = {way: _found(rows, 3, 2, 3, 5, 0.9, way)[0] for way in ("best ends", "enough", "hopeless now")}
+        return found == ways["best ends"] != ways["hopeless now"]
+
+    return _search(draw, 3, 5, 0.9, fits)
+
+
+@beam_search.case("ended ones would crowd out the winner, if they stayed", scenario="table_step")
+def _(draw):
+    def fits(rows, found):
+        return all(found != _staying(rows, 3, 2, 3, 5, 1.0, penalised) for penalised in (False, True))
+
+    return _search(draw, 3, 5, 1.0, fits)
+
+
 @beam_search.case("the best of the beam has ended, and a longer one wins", scenario="table_step")
 def _(draw):
     def fits(rows, found):
@@ -662,8 +712,12 @@ _FIRST_END = (
     "best of all."
 )
 _ENOUGH = (
-    "You stop when `width` sequences have ended. One that is still in the beam may get a better score: go on until no "
+    "You stop when enough sequences have ended. One that is still in the beam may get a better score: go on until no "
     "beam is left or `max_length` is reached."
+)
+_HOPELESS = (
+    "You stop once no beam has a better score than the best that ended. That holds for alpha 0 only: with a penalty, "
+    "a sequence that goes on is divided by a larger number later, and its score may still rise."
 )
 _TIMES = (
     "You multiply by length**alpha. Scores are negative, so that makes long sequences *worse*. Divide: "
@@ -1035,6 +1089,33 @@ def ended_stay_in_the_beam(step, start_id, end_id, width, max_length, alpha):
     ended = [pair for pair in beams if pair[0][-1] == end_id]
     ids, score = max(ended or beams, key=lambda pair: pair[1] / len(pair[0]) ** alpha)
     return ids, score / len(ids) ** alpha
+
+
+@beam_search.mistake(_STAYS)
+def ended_stay_and_all_are_ranked_with_the_penalty(step, start_id, end_id, width, max_length, alpha):
+    beams = [([start_id], 0.0, False)]
+    for _ in range(max_length):
+        going = [beam for beam in beams if not beam[2]]
+        every = [beam for beam in beams if beam[2]]
+        if not going:
+            break
+        rows = step(torch.tensor([ids for ids, _, _ in going])).tolist()
+        for (ids, score, _), row in zip(going, rows):
+            every += [([*ids, token], score + p, token == end_id) for token, p in enumerate(row)]
+        every.sort(key=lambda beam: beam[1] / (len(beam[0]) - 1) ** alpha, reverse=True)
+        beams = every[:width]
+    ids, score, _ = max(
+        [beam for beam in beams if beam[2]] or beams, key=lambda beam: beam[1] / (len(beam[0]) - 1) ** alpha
+    )
+    return ids[1:], score / (len(ids) - 1) ** alpha
+
+
+beam_search.slip("stops_where_it_looks_hopeless", _HOPELESS, {"if len(prefixes) == 0:": "if len(prefixes) == 0 or ("
+    "finished and max(s for _, s in finished) >= scores[0].item() / length**alpha):"})  # fmt: skip
+beam_search.slip("stops_by_the_plain_sum", _HOPELESS, {"if len(prefixes) == 0:": "if len(prefixes) == 0 or ("
+    "finished and max(s for _, s in finished) >= scores[0].item()):"})  # fmt: skip
+beam_search.slip("stops_when_twice_enough_ended", _ENOUGH, {"if len(prefixes) == 0:": "if len(prefixes) == 0 or "
+                                                            "len(finished) >= 2 * width:"})  # fmt: skip
 
 
 @beam_search.mistake(
