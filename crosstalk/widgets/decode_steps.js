@@ -229,7 +229,7 @@ function render({ model, el, signal }) {
       h(
         "table",
         { class: "ctk-plain ctk-figures" },
-        h("caption", {}, "Counted from the model’s sizes, one multiply-add as two FLOP; time measured"),
+        h("caption", {}, "Work counted from the model’s sizes, a multiply-add as two FLOP; time measured"),
         h(
           "thead",
           {},

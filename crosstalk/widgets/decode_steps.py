@@ -16,7 +16,7 @@ from crosstalk.widgets.decode_run import Measured, Run, measure, run
 
 LONGEST_WORD = 16  # letters
 MOST_STEPS = 20  # tokens generated, the end token included
-RUNS = 5  # decodes of each kind that are timed
+RUNS = 11  # decodes of each kind that are timed
 SAME = 1e-3  # logits with and without the cache that are further apart are not the same; they are about ±10
 _PIECES = ("KeyValueCache", "attend_with_cache")
 
