@@ -5,40 +5,18 @@ Each property is tried on the stand-ins and on the solution that students may se
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from autograder import solutions
-from crosstalk import my_model
-from crosstalk.course import course
-
-LESSON = course().lesson("02-masking")
-NAMES = [entry.name for entry in LESSON.exercises]
-
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+each_way = ways.each_way(until=2)
 lengths = st.integers(1, 7)
-seeds = st.integers(0, 2**31)
 quick = settings(max_examples=40, deadline=None)
 
 
@@ -83,7 +61,7 @@ def test_every_pad_is_hidden_and_nothing_else(way: SimpleNamespace, words: list[
 
 @each_way
 @quick
-@given(seed=seeds, dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]))
+@given(seed=ways.seeds, dtype=st.sampled_from([torch.float16, torch.float32, torch.float64]))
 def test_added_to_scores_a_mask_hides_and_changes_nothing_else(
     way: SimpleNamespace, seed: int, dtype: torch.dtype
 ) -> None:
@@ -101,7 +79,7 @@ def test_added_to_scores_a_mask_hides_and_changes_nothing_else(
 
 @each_way
 @quick
-@given(seed=seeds, queries=lengths, keys=lengths)
+@given(seed=ways.seeds, queries=lengths, keys=lengths)
 def test_hidden_keys_weigh_nothing_and_rows_sum_to_one_or_zero(
     way: SimpleNamespace, seed: int, queries: int, keys: int
 ) -> None:
@@ -116,7 +94,7 @@ def test_hidden_keys_weigh_nothing_and_rows_sum_to_one_or_zero(
 
 @each_way
 @quick
-@given(seed=seeds, queries=lengths, keys=lengths)
+@given(seed=ways.seeds, queries=lengths, keys=lengths)
 def test_hidden_keys_have_no_influence(way: SimpleNamespace, seed: int, queries: int, keys: int) -> None:
     query, key, value, other_key, other_value = _drawn(
         seed, (2, queries, 4), (2, keys, 4), (2, keys, 3), (2, keys, 4), (2, keys, 3)
@@ -133,7 +111,7 @@ def test_hidden_keys_have_no_influence(way: SimpleNamespace, seed: int, queries:
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @each_way
 @quick
-@given(seed=seeds, queries=lengths, keys=lengths)
+@given(seed=ways.seeds, queries=lengths, keys=lengths)
 def test_gradients_are_finite_in_empty_rows_too(way: SimpleNamespace, seed: int, queries: int, keys: int) -> None:
     inputs = [tensor.requires_grad_() for tensor in _drawn(seed, (2, queries, 4), (2, keys, 4), (2, keys, 3))]
     mask = _mask(seed, queries, keys)
@@ -148,7 +126,7 @@ def test_gradients_are_finite_in_empty_rows_too(way: SimpleNamespace, seed: int,
 
 @each_way
 @quick
-@given(seed=seeds, queries=lengths, keys=lengths)
+@given(seed=ways.seeds, queries=lengths, keys=lengths)
 def test_agrees_with_the_fused_attention(way: SimpleNamespace, seed: int, queries: int, keys: int) -> None:
     query, key, value = _drawn(seed, (2, 2, queries, 4), (2, 2, keys, 4), (2, 2, keys, 4))
     mask = _mask(seed, 2, 2, queries, keys)
@@ -209,16 +187,3 @@ def test_an_empty_memory_leaves_the_bias_of_the_output(way: SimpleNamespace) -> 
     output, weights = attention(torch.randn(1, 3, 8), torch.randn(1, 4, 8), torch.zeros(1, 1, 1, 4, dtype=torch.bool))
     torch.testing.assert_close(output, attention.output.bias.expand(1, 3, 8))
     assert bool((weights == 0).all())
-
-
-# --- the lesson's text -----------------------------------------------------------------------------------------
-
-
-def test_headings_say_what_course_toml_says() -> None:
-    text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
-    for number, entry in enumerate(LESSON.exercises, start=1):
-        dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
-        line += " · a main one" if entry.main else ""
-        assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"about {LESSON.minutes} minutes" in text

@@ -7,40 +7,19 @@ PyTorch's is in test_parity.
 from __future__ import annotations
 
 import math
-import re
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from autograder import solutions
 from crosstalk import my_model
-from crosstalk.course import course
 
-LESSON = course().lesson("03-encoder")
-NAMES = [entry.name for entry in LESSON.exercises]
-
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-seeds = st.integers(0, 2**31)
+each_way = ways.each_way(until=3)
 quick = settings(max_examples=25, deadline=None)
 
 
@@ -99,7 +78,7 @@ def test_every_position_has_the_same_length(way: SimpleNamespace) -> None:
 
 @each_way
 @quick
-@given(seed=seeds, start=st.integers(0, 300), length=st.integers(1, 12), cut=st.integers(0, 11))
+@given(seed=ways.seeds, start=st.integers(0, 300), length=st.integers(1, 12), cut=st.integers(0, 11))
 def test_a_part_of_a_word_is_embedded_as_in_the_whole(
     way: SimpleNamespace, seed: int, start: int, length: int, cut: int
 ) -> None:
@@ -145,7 +124,7 @@ def test_the_table_begins_with_the_spread_that_is_asked(way: SimpleNamespace) ->
 
 @each_way
 @quick
-@given(seed=seeds, d_model=st.integers(2, 17), size=st.sampled_from([1e-4, 1.0, 1e4]))
+@given(seed=ways.seeds, d_model=st.integers(2, 17), size=st.sampled_from([1e-4, 1.0, 1e4]))
 def test_the_norm_agrees_with_torch(way: SimpleNamespace, seed: int, d_model: int, size: float) -> None:
     norm = way.LayerNorm(d_model).double()
     with torch.no_grad():
@@ -165,7 +144,7 @@ def test_the_norm_agrees_with_torch(way: SimpleNamespace, seed: int, d_model: in
 
 @each_way
 @quick
-@given(seed=seeds, length=st.integers(1, 7))
+@given(seed=ways.seeds, length=st.integers(1, 7))
 def test_without_positions_a_moved_letter_keeps_its_row(way: SimpleNamespace, seed: int, length: int) -> None:
     encoder, states = _encoder(way, seed), _normal(seed, 2, length, 8)
     order = torch.randperm(length, generator=torch.Generator().manual_seed(seed))
@@ -182,7 +161,7 @@ def test_with_positions_it_does_not(way: SimpleNamespace) -> None:
 
 @each_way
 @quick
-@given(seed=seeds, real=st.integers(1, 5), padding=st.integers(0, 4))
+@given(seed=ways.seeds, real=st.integers(1, 5), padding=st.integers(0, 4))
 def test_padding_changes_no_letter(way: SimpleNamespace, seed: int, real: int, padding: int) -> None:
     encoder, states = _encoder(way, seed), _normal(seed, 1, real + padding, 8)
     mask = (torch.arange(real + padding) < real)[None, None, None]  # (1, 1, 1, keys)
@@ -191,7 +170,7 @@ def test_padding_changes_no_letter(way: SimpleNamespace, seed: int, real: int, p
 
 @each_way
 @quick
-@given(seed=seeds)
+@given(seed=ways.seeds)
 def test_with_dropout_one_a_layer_passes_its_states_on(way: SimpleNamespace, seed: int) -> None:
     layer, states = _layer(way, seed, dropout=1.0), _normal(seed, 2, 3, 8)
     assert torch.equal(layer.train()(states), states)
@@ -253,13 +232,3 @@ def test_a_table_of_spread_one_makes_an_untrained_model_sure_and_wrong() -> None
     wide, right = (F.cross_entropy(states @ (torch.randn(42, 128) * std).T, answers) for std in (1, 128**-0.5))
     assert abs(right - math.log(42)) < 1
     assert wide > 4 * math.log(42)
-
-
-def test_headings_say_what_course_toml_says() -> None:
-    text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
-    for number, entry in enumerate(LESSON.exercises, start=1):
-        dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
-        line += " · a main one" if entry.main else ""
-        assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"about {LESSON.minutes} minutes" in text

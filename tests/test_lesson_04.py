@@ -6,34 +6,24 @@ Each property is tried on the stand-ins and on the solution that students may se
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from solved_pieces import solved_pieces
 from torch import nn
 
 from autograder import solutions
 from autograder.judging import judge_source
-from crosstalk import my_model
 from crosstalk.course import course
 from crosstalk.layers import fused_attention, use_attention
 
 LESSON = course().lesson("04-decoder")
-NAMES = [entry.name for entry in LESSON.exercises]
-EARLIER = ["MultiHeadAttention", "TokenEmbedding", "Encoder", "causal_mask", "padding_mask"]
 
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in [*EARLIER, *NAMES]}),
-    "solution": solved_pieces(4),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+each_way = ways.each_way(until=4)
 lengths = st.integers(1, 6)
-seeds = st.integers(0, 2**31)
 quick = settings(max_examples=12, deadline=None)
 D_MODEL, HEADS, D_FF = 8, 2, 12
 LETTERS, PHONEMES, PAD = 9, 7, 0
@@ -73,7 +63,7 @@ def _tokens(seed: int, batch: int, length: int, vocabulary: int) -> torch.Tensor
 
 @each_way
 @quick
-@given(seed=seeds, target=lengths, source=lengths)
+@given(seed=ways.seeds, target=lengths, source=lengths)
 def test_the_two_halves_are_multi_head_attention(way: SimpleNamespace, seed: int, target: int, source: int) -> None:
     attention = way.MultiHeadAttention(D_MODEL, HEADS).double()
     states, memory = _drawn(seed, (2, target, D_MODEL), (2, source, D_MODEL))
@@ -88,7 +78,7 @@ def test_the_two_halves_are_multi_head_attention(way: SimpleNamespace, seed: int
 
 @each_way
 @quick
-@given(seed=seeds, target=lengths, source=lengths)
+@given(seed=ways.seeds, target=lengths, source=lengths)
 def test_hidden_places_of_the_memory_have_no_influence(
     way: SimpleNamespace, seed: int, target: int, source: int
 ) -> None:
@@ -114,7 +104,7 @@ def test_missing_weights_are_passed_on(way: SimpleNamespace) -> None:
 
 @each_way
 @quick
-@given(seed=seeds, target=st.integers(2, 6), source=lengths)
+@given(seed=ways.seeds, target=st.integers(2, 6), source=lengths)
 def test_a_later_token_moves_no_earlier_row(way: SimpleNamespace, seed: int, target: int, source: int) -> None:
     decoder = way.Decoder(2, D_MODEL, HEADS, D_FF).double()
     states, memory, other = _drawn(seed, (2, target, D_MODEL), (2, source, D_MODEL), (2, target, D_MODEL))
@@ -128,7 +118,7 @@ def test_a_later_token_moves_no_earlier_row(way: SimpleNamespace, seed: int, tar
 
 @each_way
 @quick
-@given(seed=seeds, target=lengths, source=lengths)
+@given(seed=ways.seeds, target=lengths, source=lengths)
 def test_every_row_reads_the_memory(way: SimpleNamespace, seed: int, target: int, source: int) -> None:
     layer = way.DecoderLayer(D_MODEL, HEADS, D_FF).double()
     states, memory, other = _drawn(seed, (2, target, D_MODEL), (2, source, D_MODEL), (2, source, D_MODEL))
@@ -186,7 +176,7 @@ def test_layers_have_weights_of_their_own(way: SimpleNamespace) -> None:
 
 @each_way
 @quick
-@given(seed=seeds, target=st.integers(2, 6), source=lengths)
+@given(seed=ways.seeds, target=st.integers(2, 6), source=lengths)
 def test_logits_depend_on_the_prefix_alone(way: SimpleNamespace, seed: int, target: int, source: int) -> None:
     model = _model(way, seed)
     x, y = _tokens(seed, 2, source, LETTERS), _tokens(seed + 1, 2, target, PHONEMES)
@@ -200,7 +190,7 @@ def test_logits_depend_on_the_prefix_alone(way: SimpleNamespace, seed: int, targ
 
 @each_way
 @quick
-@given(seed=seeds, letters=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+@given(seed=ways.seeds, letters=st.lists(st.integers(1, 5), min_size=1, max_size=4),
        said=st.lists(st.integers(1, 5), min_size=4, max_size=4))  # fmt: skip
 def test_a_word_is_the_same_alone_and_in_a_batch(
     way: SimpleNamespace, seed: int, letters: list[int], said: list[int]
@@ -299,16 +289,3 @@ def test_a_part_called_twice_is_told() -> None:
     assert all(case.sentence == "`generator` was called 2 times, expected 1." for case in verdict.cases
                if "decode" in case.title or "forward" in case.title)  # fmt: skip
     assert verdict.cases[0].right is False
-
-
-# --- the lesson's text -----------------------------------------------------------------------------------------
-
-
-def test_headings_say_what_course_toml_says() -> None:
-    text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
-    for number, entry in enumerate(LESSON.exercises, start=1):
-        dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
-        line += " · a main one" if entry.main else ""
-        assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"about {LESSON.minutes} minutes" in text

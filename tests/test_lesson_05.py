@@ -6,18 +6,18 @@ Each property is tried on the stand-ins and on the solution that students may se
 from __future__ import annotations
 
 import math
-import re
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from autograder import judging, runner, solutions
+from autograder import judging, runner
 from autograder.judge import judge
 from autograder.messages import decode, encode
 from autograder.packs import packs_of, visible_pack
@@ -28,25 +28,9 @@ from crosstalk.stand_ins.lesson_02 import padding_mask
 from crosstalk.stand_ins.lesson_07 import greedy_decode
 
 LESSON = course().lesson("05-teacher-forcing")
-NAMES = [entry.name for entry in LESSON.exercises]
 TINY = Size(d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1)
 
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-seeds = st.integers(0, 2**31)
+each_way = ways.each_way(until=5)
 sizes = st.integers(1, 6)
 quick = settings(max_examples=40, deadline=None)
 tokens = st.lists(st.integers(0, 3), max_size=6)
@@ -67,7 +51,7 @@ def _batch(seed: int, batch: int, length: int, vocabulary: int, pad_id: int) -> 
 
 @each_way
 @quick
-@given(seed=seeds, batch=sizes, length=sizes, start=st.integers(0, 9))
+@given(seed=ways.seeds, batch=sizes, length=sizes, start=st.integers(0, 9))
 def test_the_start_token_comes_first_then_what_was_there(
     way: SimpleNamespace, seed: int, batch: int, length: int, start: int
 ) -> None:
@@ -84,7 +68,7 @@ def test_the_start_token_comes_first_then_what_was_there(
 
 @each_way
 @quick
-@given(seed=seeds, batch=sizes, length=sizes, vocabulary=st.integers(2, 6), pad=st.integers(0, 1))
+@given(seed=ways.seeds, batch=sizes, length=sizes, vocabulary=st.integers(2, 6), pad=st.integers(0, 1))
 def test_the_loss_is_the_mean_over_real_tokens(
     way: SimpleNamespace, seed: int, batch: int, length: int, vocabulary: int, pad: int
 ) -> None:
@@ -100,7 +84,7 @@ def test_the_loss_is_the_mean_over_real_tokens(
 
 @each_way
 @quick
-@given(seed=seeds, batch=sizes, length=sizes, more=sizes, smoothing=st.floats(0, 0.9))
+@given(seed=ways.seeds, batch=sizes, length=sizes, more=sizes, smoothing=st.floats(0, 0.9))
 def test_padding_more_changes_nothing(
     way: SimpleNamespace, seed: int, batch: int, length: int, more: int, smoothing: float
 ) -> None:
@@ -116,7 +100,7 @@ def test_padding_more_changes_nothing(
 
 @each_way
 @quick
-@given(seed=seeds, batch=sizes, length=sizes, smoothing=st.floats(0, 0.9))
+@given(seed=ways.seeds, batch=sizes, length=sizes, smoothing=st.floats(0, 0.9))
 def test_label_smoothing_is_that_of_torch(
     way: SimpleNamespace, seed: int, batch: int, length: int, smoothing: float
 ) -> None:
@@ -265,16 +249,3 @@ def test_a_word_alone_is_said_as_in_a_batch(way: SimpleNamespace, max_length: in
             said = way.greedy_word(model, letters[letters != 0][None], 1, 2, max_length)
             assert said == [token for token in row if token != 0]
             assert len(said) <= max_length
-
-
-# --- the lesson's text -----------------------------------------------------------------------------------------
-
-
-def test_headings_say_what_course_toml_says() -> None:
-    text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
-    for number, entry in enumerate(LESSON.exercises, start=1):
-        dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
-        line += " · a main one" if entry.main else ""
-        assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"about {LESSON.minutes} minutes" in text

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from autograder import solutions
 from autograder.judging import judge_source
-from crosstalk import my_model
 from crosstalk.course import course
 from crosstalk.curve_doctor import softmax_twice_floor
 from crosstalk.data import bug_clinic, cmudict
@@ -27,23 +27,8 @@ from crosstalk.data.word_batches import WordBatches
 from crosstalk.stand_ins.lesson_05 import train_step
 
 LESSON = course().lesson("06-bug-clinic")
-NAMES = [entry.name for entry in LESSON.exercises]
 
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+each_way = ways.each_way(until=6)
 quick = settings(max_examples=30, deadline=None)
 ids = st.lists(st.integers(3, 9), min_size=1, max_size=6)
 
@@ -266,12 +251,6 @@ def test_what_the_encoder_and_the_optimiser_are_given() -> None:
 # --- the lesson's text -----------------------------------------------------------------------------------------
 
 
-def test_headings_say_what_course_toml_says() -> None:
+def test_the_table_of_causes_lists_all_faults() -> None:
     text = "\n".join(cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "markdown")
-    for number, entry in enumerate(LESSON.exercises, start=1):
-        dots = ["●" * level + "○" * (5 - level) for level in (entry.difficulty, entry.importance)]
-        line = f"Difficulty {dots[0]} · importance {dots[1]} · about {entry.minutes} minutes"
-        line += " · a main one" if entry.main else ""
-        assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
-    assert f"about {LESSON.minutes} minutes" in text
     assert re.findall(r"^\| `([a-z ]+)` \|", text, re.MULTILINE) == [name for name in FAULTS if name != "healthy"]

@@ -12,6 +12,8 @@ from autograder.cases import case
 from autograder.judging import judge_source
 from autograder.packs import packs_of
 from autograder.reproduce import reproduction
+from autograder.scenarios.call import call
+from autograder.scenarios.module import dropped, module
 from autograder.scenarios.table_model import TableModel, TooManyCalls, table, table_model
 from autograder.scenarios.training import training
 from crosstalk import my_model
@@ -172,6 +174,70 @@ def test_old_gradients_are_there_before_the_first_step(inputs: dict, earlier: di
         torch.testing.assert_close(weight, inputs["weights"][name] - 3 * rate * stale)
 
 
+# --- dropout ---------------------------------------------------------------------------------------------------
+
+
+def _dropping(name: str) -> dict[str, dict]:
+    """The cases of an exercise that look at dropout, by title."""
+    return {case.title: case.inputs for case in packs_of(name)[0].cases if case.inputs.get("dropped")}
+
+
+@pytest.mark.parametrize("name", ["EncoderLayer", "Encoder", "DecoderLayer", "Decoder"])
+def test_what_dropout_does_shows_no_seed(name: str) -> None:
+    for title, inputs in _dropping(name).items():
+        seen = []
+        for seed in range(20):
+            torch.manual_seed(seed)
+            seen.append(module(my_model.stand_in(name), inputs, {}))
+        assert seen[1:] == seen[:-1], title
+
+
+def test_dropout_is_read_off_a_known_one() -> None:
+    def layer(states: torch.Tensor) -> torch.Tensor:
+        added = torch.ones_like(states)
+        added[..., :2] = 0.0
+        return 5 - 3 * (states + nn.functional.dropout(added, 0.2))  # a norm may turn and stretch what comes out
+
+    states = torch.zeros(2, 6, 12)
+    states[..., 1] = 1.0
+    assert dropped(layer, [states], {}, calls=30) == {"values": [0.0, 1.25], "mean": 1.0, "alike": []}
+    whole = dropped(lambda states: layer(states)[:, :1].expand_as(states), [states], {}, calls=30)
+    assert whole["alike"] == ["letters"]
+    assert dropped(torch.randn_like, [states], {}, calls=2)["values"] == "many"
+    assert dropped(torch.zeros_like, [states], {}, calls=2)["values"] == "not finite"
+
+
+DROPS = """
+class EncoderLayer(nn.Module):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__()
+        self.attention_norm, self.attention = LayerNorm(d_model), MultiHeadAttention(d_model, heads)
+        self.feed_forward_norm, self.feed_forward = LayerNorm(d_model), FeedForward(d_model, d_ff)
+        self.share = dropout
+
+    def drop(self, output):
+        return {drop}
+
+    def forward(self, states, mask=None):
+        attended, _ = self.attention(self.attention_norm(states), mask=mask)
+        states = states + F.dropout(attended, self.share, self.training)
+        return states + self.drop(self.feed_forward(self.feed_forward_norm(states)))
+"""
+THRICE = "F.dropout(output, 1 - (1 - self.share) ** 3, self.training)"
+MASKS = "output * F.dropout(torch.ones(output.shape[:-1] + (1,)), self.share, self.training).to(output)"
+
+
+@pytest.mark.parametrize(
+    ("drop", "sentence"),
+    [
+        (THRICE, "what is added to the states came out as 0.0, 4.63; expected is 0.0, 1.67."),
+        (MASKS, "Dropout falls alike on all features: they are kept or dropped together."),
+    ],
+)
+def test_another_dropout_is_told_by_what_came_out(drop: str, sentence: str) -> None:
+    assert sentence in judge_source("EncoderLayer", DROPS.format(drop=drop)).text()
+
+
 # --- cases by hand ---------------------------------------------------------------------------------------------
 
 
@@ -213,6 +279,14 @@ def train_step(model, source, target, optimizer, pad_id, start_id):
         ({"target": "target.flip(1)"}, "What the decoder reads in step 1 is wrong in"),
         ({"mask": "padding_mask(source, pad_id + 3)"}, "The model may attend to other source tokens than asked"),
         ({"before": "next(model.parameters()).grad.zero_()"}, "The gradient of `source_embedding.table.weight` at"),
+        (
+            {"mask": "model.eval() and padding_mask(source, pad_id)"},
+            "In step 1 the model runs in evaluation mode, with its dropout off",
+        ),
+        (
+            {"before": "source.fill_(3), target.fill_(3)"},
+            "The result is right, but the call changed its input `source`, `target` in place",
+        ),
     ],
 )
 def test_an_unknown_mistake_in_a_step_is_told_by_what_was_seen(change: dict[str, str], sentence: str) -> None:
@@ -244,3 +318,58 @@ def greedy_word(model, source, start_id, end_id, max_length):
     return [7, 7]
 """
     assert "`ids` is [7, 7], expected [2]." in judge_source("greedy_word", source).text()
+
+
+def test_a_list_of_other_numbers_is_told_by_the_first() -> None:
+    source = """
+def greedy_word(model, source, start_id, end_id, max_length):
+    memory, ids = model.encode(source), [start_id]
+    for _ in range(max_length):
+        ids.append(model.decode(torch.tensor([ids]), memory).detach().numpy()[0, -1].argmax())
+        if ids[-1] == end_id:
+            break
+    return [int(ids[1]), *ids[2:]]
+"""
+    text = judge_source("greedy_word", source).text()
+    assert "`ids`[1] is a `numpy.int64`, asked is a Python `int`: `int(...)` makes one of it." in text
+    assert "$kind" not in text
+
+
+def test_a_list_will_do_where_a_tuple_is_asked() -> None:
+    source = """
+def repaired_batch(sources, targets, order, pad_id, end_id):
+    source = pad_sequence([torch.tensor(sources[i]) for i in order], batch_first=True, padding_value=pad_id)
+    ended = [torch.tensor([*targets[i], {end}]) for i in order]
+    return [source, pad_sequence(ended, batch_first=True, padding_value=pad_id)]
+"""
+    assert judge_source("repaired_batch", source.format(end="end_id")).passed
+    assert "`target` is wrong in" in judge_source("repaired_batch", source.format(end="end_id + 1")).text()
+
+
+# --- what a call leaves behind ---------------------------------------------------------------------------------
+
+
+def test_lists_changed_in_place_are_seen() -> None:
+    def answer(first: list, second: list, by_name: list) -> int:
+        first[0].append(4)
+        by_name.clear()
+        return len(second)
+
+    inputs = {"args": [[[3], [5]], [1, 2]], "kwargs": {"by_name": ["a"]}}
+    assert call(answer, inputs, {}) == {"result": 2, "changed": ["args.0", "kwargs.by_name"]}
+
+
+def test_a_result_that_would_learn_by_itself_is_seen() -> None:
+    inputs = {"args": [torch.ones(2)], "kwargs": {}}
+    assert call(lambda given: (given, nn.Parameter(given)), inputs, {})["learnable"] is True
+    assert "learnable" not in call(lambda given: given * 2, inputs, {})
+
+
+def test_a_model_asked_in_training_mode_is_seen() -> None:
+    def answer(model: TableModel, source: torch.Tensor) -> list:
+        model.train().encode(source)
+        model.eval()
+        return []
+
+    inputs = {"model": table({}, _row(3)[None], patience=5), "args": [None, torch.tensor([[5]])], "kwargs": {}}
+    assert table_model(answer, inputs | {"counts": []}, {})["training"] is True
