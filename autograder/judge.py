@@ -110,6 +110,7 @@ def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: fr
             or sentences.misread(expected, got)
             or sentences.misassembled(expected, got)
             or _steps_difference(pack, expected, got)
+            or sentences.misdrawn(expected, got)
             or _result_difference(pack, expected.get("result"), got.get("result"))
             or sentences.side_effects(case, expected, got))  # fmt: skip
 

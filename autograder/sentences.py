@@ -218,6 +218,19 @@ def misassembled(expected: Tree, got: Tree) -> Difference | None:
     return None
 
 
+def misdrawn(expected: Tree, got: Tree) -> Difference | None:
+    """For draws: which token came too often or too seldom (see `autograder.scenarios.drawing`)."""
+    if "same_again" not in expected or same(expected["result"], got.get("result")):
+        return None
+    asked, shares = expected["result"].double(), got["result"].double()  # (rows, V)
+    row, token = divmod(int((shares - asked).abs().argmax()), asked.size(1))
+    often = "too often" if shares[row, token] > asked[row, token] else "too seldom"
+    return Difference(
+        f"In row {row}, token {token} was drawn {often}: its share of the draws is {shares[row, token]:.3f}, and its "
+        f"probability {asked[row, token]:.3f}."
+    )
+
+
 def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
     """For a right result: what else was not as asked."""
     if "dropped" in expected:
