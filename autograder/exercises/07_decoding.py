@@ -15,12 +15,23 @@ greedy_decode = Exercise("greedy_decode", returns=["ids (batch, length of the lo
 
 
 def _speakers(
-    draw, words, start_id=1, end_id=2, pad_id=0, max_length=6, source_pad=0, masked=True, by_name=False, misread=()
+    draw,
+    words,
+    start_id=1,
+    end_id=2,
+    pad_id=0,
+    max_length=6,
+    source_pad=0,
+    masked=True,
+    by_name=False,
+    misread=(),
+    end_again=False,
 ):
     """Inputs of the scenario ``table_model``: ``words`` has for each row its source, and what the model says for it.
 
     At each place the likeliest token is the right one by a margin of 1. Away from the right prefix, and so in a row
-    that has ended, all is chance, but neither the end nor the padding is ever said.
+    that has ended, all is chance, but neither the end nor the padding is ever said; or, with ``end_again``, always the
+    end.
     """
     vocabulary, rows = 8, {}
     for source, spoken in words:
@@ -32,6 +43,8 @@ def _speakers(
             prefix = (*prefix, token)
     otherwise = draw.normal(max_length + 2, vocabulary)
     otherwise[:, [end_id, pad_id]] = -4.0
+    if end_again:  # as trained models mostly do
+        otherwise[:, end_id] = 4.0
     for padded, spoken in misread:  # what it says where the padding is taken for a part of the word
         rows[tuple(padded), (start_id,)] = torch.eye(vocabulary)[spoken]
     source = torch.full((len(words), max(len(word) for word, _ in words)), source_pad)
@@ -77,6 +90,12 @@ def _(draw):
 @greedy_decode.case("one row ends, the other never does", scenario="table_model")
 def _(draw):
     return _speakers(draw, [([5, 3], [4, 6, 2]), ([3, 4, 7], [6, 6, 3, 7, 5])], max_length=5)
+
+
+@greedy_decode.case("rows that have ended would say the end again", scenario="table_model")
+def _(draw):
+    words = [([5, 3], [4, 6, 2]), ([3, 4, 7], [6, 6, 3, 7, 2]), ([6], [2])]
+    return _speakers(draw, words, max_length=8, end_again=True)
 
 
 @greedy_decode.case("the end is the last token allowed", scenario="table_model")
@@ -636,6 +655,94 @@ greedy_decode.slip(
     "logits_returned",
     "You return logits. Asked are the ids that were chosen.",
     {"return ids[:, 1:]": "return logits"},
+)
+
+
+@greedy_decode.mistake(
+    "An ended row that says its end again keeps it. After the first end token comes `pad_id`, whatever the logits say."
+)
+def ends_said_again(model, source, source_mask, start_id, end_id, pad_id, max_length):
+    memory = model.encode(source, source_mask)
+    ids = torch.full((len(source), 1), start_id)
+    ended = torch.zeros(len(source), dtype=torch.bool)
+    for _ in range(max_length):
+        token = model.decode(ids, memory, memory_mask=source_mask)[:, -1].argmax(-1)
+        ended |= token == end_id
+        token = torch.where(ended & (token != end_id), pad_id, token)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+        if ended.all():
+            break
+    return ids[:, 1:]
+
+
+greedy_decode.slip(
+    "end_forced",
+    "You put the end token where a row never said it. What is returned is what the model said: a row that did not come "
+    "to an end has none.",
+    {
+        "return ids[:, 1:]": "ids = ids[:, 1:].clone()\n"
+        "    ids[:, -1] = torch.where(ended, ids[:, -1], end_id)\n"
+        "    return ids"
+    },
+)
+greedy_decode.slip(
+    "left_before_appending",
+    "You leave the loop before the last column is appended, so the end token of the longest row is missing. Append "
+    "first, then look.",
+    {
+        "        ids = torch.cat([ids, token[:, None]], dim=1)\n": "",
+        _STOP: _STOP + "        ids = torch.cat([ids, token[:, None]], dim=1)\n",
+    },
+)
+greedy_decode.slip(
+    "row_overwritten",
+    "You overwrite the whole row of an ended word with padding, what it has said before included. Only what comes "
+    "*after* its end token becomes `pad_id`.",
+    {
+        "ids = torch.cat([ids, token[:, None]], dim=1)\n": "ids = torch.cat([ids, token[:, None]], dim=1)\n"
+        "        ids[ended, 1:] = pad_id\n"
+    },
+)
+greedy_decode.slip(
+    "first_word_for_all",
+    "All rows read the memory of row 0. Row i of the batch reads row i of the memory: hand over all of it.",
+    {_LOOK: "model.decode(ids, memory[:1], memory_mask=None if source_mask is None else source_mask[:1])"},
+)
+greedy_decode.slip(
+    "as_long_as_the_source",
+    "Your loop runs as often as the source has letters. A word may have more phonemes than letters: the limit is "
+    "`max_length`.",
+    {_LOOP: "for _ in range(source.size(1)):"},
+)
+greedy_decode.slip(
+    "mask_returned_too",
+    "You return two things. Asked are the ids alone: where a row ended can be read off them.",
+    {"return ids[:, 1:]": "return ids[:, 1:], ended"},
+)
+
+
+@greedy_decode.mistake(
+    "You sort the rows by length and return them sorted. Row i of the result belongs to row i of `source`: put them "
+    "back."
+)
+def sorted_and_left_so(model, source, source_mask, start_id, end_id, pad_id, max_length):
+    if source_mask is not None:
+        order = source_mask.sum(dim=-1).flatten().argsort(descending=True, stable=True)
+        source, source_mask = source[order], source_mask[order]
+    memory = model.encode(source, source_mask)
+    ids = torch.full((len(source), 1), start_id)
+    ended = torch.zeros(len(source), dtype=torch.bool)
+    while ids.size(1) <= max_length and not ended.all():
+        token = model.decode(ids, memory, memory_mask=source_mask)[:, -1].argmax(-1).masked_fill(ended, pad_id)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+        ended |= token == end_id
+    return ids[:, 1:]
+
+
+greedy_decode.slip(
+    "training_mode",
+    "You switch the model to training mode, and dropout with it. The caller has it in evaluation mode: leave it so.",
+    {"    memory = model.encode": "    model.train()\n    memory = model.encode"},
 )
 
 greedy_decode.also("without_gradients", {
@@ -1337,6 +1444,36 @@ key_value_cache.slip(
     {_SELECTED: "rows = rows.bool()\n            " + _SELECTED},
 )
 
+key_value_cache.slip(
+    "length_after_select_is_the_batch",
+    "`select` sets `length` to the number of rows. It counts tokens, and those are as many as before.",
+    {_SELECTED: _SELECTED + "\n            self.length = len(rows)"},
+)
+key_value_cache.slip(
+    "oldest_dropped",
+    "You keep the newest tokens only, and drop the oldest. New tokens attend to all of them: nothing goes.",
+    {
+        "        self.length = self.keys.size(2)\n": "        self.keys, self.values = self.keys[:, :, -16:], "
+        "self.values[:, :, -16:]\n        self.length = self.keys.size(2)\n"
+    },
+)
+key_value_cache.slip(
+    "length_returned_too",
+    "`append` gives back three things. Asked are two: all keys, all values. The length is an attribute.",
+    {"return self.keys, self.values": "return self.keys, self.values, self.length"},
+)
+key_value_cache.slip(
+    "truth_of_a_tensor",
+    "`if self.keys:` asks whether a tensor is true, which it only knows for a single number. Ask `if self.keys is "
+    "None`, or for `self.length`.",
+    {"        if self.length == 0:\n": "        if not self.keys:\n"},
+)
+key_value_cache.slip(
+    "length_of_all_rows",
+    "`length` counts the tokens of all rows together. It is how many *each* row has: dimension 2.",
+    {"self.length = self.keys.size(2)": "self.length = self.keys.size(0) * self.keys.size(2)"},
+)
+
 key_value_cache.also("joined_from_behind", {_KEYS_JOINED: _KEYS_JOINED.replace("dim=2", "dim=-2"),
                                             _VALUES_JOINED: _VALUES_JOINED.replace("dim=2", "dim=-2")})  # fmt: skip
 key_value_cache.also("index_select", {
@@ -1745,6 +1882,17 @@ attend_with_cache.slip(
     "mask_inverted",
     "You turn the mask round. In this course True means *may attend*: pass it on as it is.",
     {_ATTEND: "attention.attention(query, keys, values, None if mask is None else ~mask)"},
+)
+attend_with_cache.slip(
+    "no_mask_for_one",
+    "You drop the mask where one token is new. It need not be causal: it may hide padding, which the newest token must "
+    "not read either. Pass it on.",
+    {_ATTEND: "attention.attention(query, keys, values, None if states.size(1) == 1 else mask)"},
+)
+attend_with_cache.slip(
+    "scaled_twice",
+    "You divide the queries by √d_head, and `attention.attention` does so again. Leave it to the function.",
+    {_QUERY: _QUERY + "\n    query = query / query.size(-1) ** 0.5"},
 )
 attend_with_cache.slip("newest_alone", _NEWEST_ALONE, {_QUERY: "states = states[:, -1:]\n    " + _QUERY})
 attend_with_cache.slip("only_the_last_output", _NEWEST_ALONE, {
