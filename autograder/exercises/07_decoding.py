@@ -144,6 +144,12 @@ def _(draw):
     return _speakers(draw, [([4, 5, 3], [6, 0, 1, 5, 2]), ([5, 7], [0, 4, 2]), ([3], [4, 1, 0])], max_length=5)
 
 
+@greedy_decode.case("a long word beside short ones", scenario="table_model")
+def _(draw):
+    long = [4, 6, 3, 3, 7, 5, 4, 6, 6, 3, 5, 7, 4, 2]
+    return _speakers(draw, [([5, 3], [4, 2]), ([3, 4, 7], long), ([6, 6, 6, 6], [7, 5, 2])], max_length=20)
+
+
 @greedy_decode.case("no padding in the source, so no mask", scenario="table_model")
 def _(draw):
     return _speakers(draw, [([3, 4, 6], [5, 4, 2]), ([5, 3, 3], [6, 2])], masked=False)
@@ -713,6 +719,12 @@ greedy_decode.slip(
     "Your loop runs as often as the source has letters. A word may have more phonemes than letters: the limit is "
     "`max_length`.",
     {_LOOP: "for _ in range(source.size(1)):"},
+)
+greedy_decode.slip(
+    "limit_of_its_own",
+    "Your loop has a limit of its own, whatever `max_length` says. It runs as often as `max_length` allows, and ends "
+    "earlier when all rows have ended.",
+    {_LOOP: "for _ in range(min(max_length, 10)):"},
 )
 greedy_decode.slip(
     "mask_returned_too",

@@ -10,7 +10,7 @@ from torch import nn
 
 from autograder.messages import Tree
 from autograder.observe import described
-from autograder.scenarios.call import accepts, changed, tensors_of
+from autograder.scenarios.call import NotAccepted, accepts, changed, tensors_of
 from autograder.scenarios.parts import attention_of
 
 
@@ -31,19 +31,18 @@ def cache(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     empty = [described(getattr(each, "length", None)) for each in caches]
     given: list[Any] = []
     steps: list[Tree] = []
-    with torch.no_grad():
-        for step in inputs["script"]:
-            result = _step(caches, step)
-            given.append(result)
-            steps.append(
-                {"gave": described(result), "length": described(getattr(caches[step["cache"]], "length", None))}
-            )
+    for step in inputs["script"]:
+        result = _step(caches, step)
+        given.append(result)
+        steps.append({"gave": described(result), "length": described(getattr(caches[step["cache"]], "length", None))})
     return _told(given, steps) | {"empty": empty, "changed": changed(inputs, before)}
 
 
 def _step(caches: Sequence[Any], step: Mapping[str, Any]) -> Any:
     """What ``append`` gives; of ``select`` nothing is asked but that it selects."""
-    method = getattr(caches[step["cache"]], step["call"])
+    method = getattr(caches[step["cache"]], step["call"], None)
+    if method is None:
+        raise NotAccepted(step["call"], "nothing: there is no such method")
     accepts(method, step["call"], step["args"], {})
     result = method(*step["args"])
     return result if step["call"] == "append" else None
@@ -140,6 +139,7 @@ def _noting(kind: type) -> type:
             self.appended.append([list(keys.shape), list(values.shape)])
             return super().append(keys, values)
 
+    Noting.__name__ = kind.__name__  # which error messages name
     return Noting
 
 
