@@ -54,7 +54,7 @@ def _literal(value: Tree) -> str | None:
     """The value as source, or None where it would be too long or would not come back the same."""
     if not isinstance(value, torch.Tensor):
         return str(value) if isinstance(value, torch.dtype) else repr(value)
-    if value.numel() > 24 or not value.is_contiguous():
+    if value.numel() > 24 or not value.is_contiguous() or not value.isfinite().all():
         return None
     numbers = _rounded(value.tolist())
     if not torch.equal(torch.tensor(numbers, dtype=value.dtype), value):

@@ -349,7 +349,7 @@ print("scores + 5:", softmax(scores[2] + 5))
 #
 # ### Exercise 2: `scaled_dot_product_attention`
 #
-# Difficulty ●●●○○ · importance ●●●●● · about 20 minutes
+# Difficulty ●●●○○ · importance ●●●●● · about 20 minutes · a main one
 #
 # This is the one that matters: everything later in the course calls it.
 #

@@ -403,11 +403,7 @@ attention.slip(
     "return weights @ value alone.",
     {"output = weights @ value": "output = weights @ value + (query if query.shape[-1] == value.shape[-1] else 0)"},
 )
-attention.slip(
-    "results_in_a_list",
-    "Return two results, `return output, weights`, and not one list of them.",
-    {"return output, weights": "return [output, weights]"},
-)
+attention.also("results_in_a_list", {"return output, weights": "return [output, weights]"})
 attention.slip(
     "scores_returned",
     "You return the scores in place of the weights: the rows must sum to one, so return what the softmax gave.",

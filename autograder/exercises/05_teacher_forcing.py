@@ -8,7 +8,7 @@ from torch import nn
 
 from autograder.exercise import Exercise, call
 from autograder.scenarios.table_model import table
-from crosstalk.stand_ins import lesson_03, lesson_04
+from autograder.scenarios.training import training_steps
 
 # --- shift_right -----------------------------------------------------------------------------------------------
 
@@ -1003,7 +1003,6 @@ label_smoothing_loss.hint(
 
 train_step = Exercise("train_step", returns=["loss"])
 
-_SIZES = {"vocabulary": 8, "d_model": 4, "heads": 2, "d_ff": 6}
 _WATCHED = [
     "generator.weight",
     "encoder.layers.0.feed_forward.expand.weight",
@@ -1012,47 +1011,8 @@ _WATCHED = [
 ]
 
 
-def _weights(draw, dtype):
-    """Weights of the scenario's tiny model."""
-    vocabulary, d_model, heads, d_ff = _SIZES.values()
-    model = lesson_04.EncoderDecoder(
-        lesson_03.TokenEmbedding(vocabulary, d_model, 0),
-        lesson_03.Encoder(1, d_model, heads, d_ff),
-        lesson_03.TokenEmbedding(vocabulary, d_model, 0),
-        lesson_04.Decoder(1, d_model, heads, d_ff),
-        nn.Linear(d_model, vocabulary),
-    )
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    drawn = draw.weights(**shapes)
-    return {name: (weight + name.endswith("scale")).to(dtype) for name, weight in sorted(drawn.items())}
-
-
-def _words(draw, lengths, pad_id, end_id=None, width=None):
-    """Ragged words of the ids 3 to 6, each with the end token if one is given.  # (batch, length)"""
-    words = draw.padded(lengths, 3, 7, pad_id, width)
-    if end_id is not None:
-        for row, length in zip(words, lengths, strict=True):
-            row[length - 1] = end_id
-    return words
-
-
-def _steps(draw, *lengths, pad_id=0, start_id=1, optimizer="SGD", lr=0.5, stale=0.5, dtype=torch.float32, width=None,
-           **options):  # fmt: skip
-    """Inputs of the scenario ``training``; each of ``lengths`` is a batch: those of the sources, of the targets."""
-    return {
-        "sizes": _SIZES,
-        "weights": _weights(draw, dtype),
-        "optimizer": optimizer,
-        "options": {"lr": lr, **options},
-        "stale": stale,
-        "batches": [
-            [_words(draw, source, pad_id, width=width), _words(draw, target, pad_id, end_id=2)]
-            for source, target in lengths
-        ],
-        "pad_id": pad_id,
-        "start_id": start_id,
-        "watch": _WATCHED,
-    }
+def _steps(draw, *lengths, **options):
+    return training_steps(draw, *lengths, watch=_WATCHED, **options)
 
 
 @train_step.case("one step of SGD; old gradients are left from before", scenario="training")

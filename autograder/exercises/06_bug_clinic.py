@@ -4,11 +4,10 @@
 # mypy: ignore-errors
 
 import torch
-from torch import nn
 
 from autograder.exercise import Exercise, call
+from autograder.scenarios.training import training_steps
 from crosstalk.data.bug_clinic_faults import FAULTS, PATIENTS
-from crosstalk.stand_ins import lesson_03, lesson_04
 
 # --- diagnoses -------------------------------------------------------------------------------------------------
 
@@ -599,45 +598,18 @@ repaired_mask.hint("A key is hidden if it is later *or* if it is padding. One si
 
 repaired_train_step = Exercise("repaired_train_step", returns=["results (step, loss and accuracy)"])
 
-_SIZES = {"vocabulary": 8, "d_model": 4, "heads": 2, "d_ff": 6}
 _WATCHED = ["generator.weight", "encoder.layers.0.feed_forward.expand.weight", "source_embedding.table.weight"]
 
 
-def _weights(draw, dtype):
-    vocabulary, d_model, heads, d_ff = _SIZES.values()
-    model = lesson_04.EncoderDecoder(
-        lesson_03.TokenEmbedding(vocabulary, d_model, 0),
-        lesson_03.Encoder(1, d_model, heads, d_ff),
-        lesson_03.TokenEmbedding(vocabulary, d_model, 0),
-        lesson_04.Decoder(1, d_model, heads, d_ff),
-        nn.Linear(d_model, vocabulary),
-    )
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    return {name: (weight + name.endswith("scale")).to(dtype) for name, weight in draw.weights(**shapes).items()}
-
-
-def _steps(draw, *lengths, pad_id=0, start_id=1, optimizer="SGD", lr=0.5, dtype=torch.float32):
+def _steps(draw, *lengths, **options):
     """Inputs of the scenario ``training``. Some of the right tokens are made what the model guesses at first."""
-    inputs = {
-        "sizes": _SIZES,
-        "weights": _weights(draw, dtype),
-        "optimizer": optimizer,
-        "options": {"lr": lr},
-        "stale": 0.5,
-        "batches": [],
-        "pad_id": pad_id,
-        "start_id": start_id,
-        "watch": _WATCHED,
-    }
-    for source_lengths, target_lengths in lengths:
-        source = draw.padded(source_lengths, 3, 7, pad_id)
-        target = draw.padded(target_lengths, 3, 7, pad_id)
-        for row, length in zip(target, target_lengths, strict=True):
+    inputs = training_steps(draw, *lengths, watch=_WATCHED, **options)
+    for (_, target), (_, of_targets) in zip(inputs["batches"], lengths, strict=True):
+        for row, length in zip(target, of_targets, strict=True):
             row[: length - 1 : 2] = 4
-            row[length - 1] = 2
-        inputs["batches"].append([source, target])
     # The model leans towards 4 and 2, so that some of what it says is right, in real places and in padded ones.
-    inputs["weights"]["generator.bias"][[2, 4, pad_id]] += torch.tensor([0.4, 1.2, 0.8]).to(dtype)
+    bias = inputs["weights"]["generator.bias"]
+    bias[[2, 4, inputs["pad_id"]]] += torch.tensor([0.4, 1.2, 0.8]).to(bias.dtype)
     return inputs
 
 
