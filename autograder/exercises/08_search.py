@@ -110,18 +110,17 @@ _WRONG_PARENT = (
     "width. (And the token is `i % V`.)"
 )
 _PROBABILITIES = (
-    "You add probabilities. A sequence's probability is the *product* over its tokens, so the logarithms are added: "
+    "You add probabilities. A sequence's probability is the product over its tokens, so the logarithms are added: "
     "`scores[:, None] + log_probs`."
 )
 _PER_BEAM = (
     "Each beam keeps its own best token: these are greedy searches side by side. Flatten the table, and take the "
-    "best of *all* expansions together."
+    "best of all expansions together."
 )
 _TOO_MANY = "You keep `width` expansions of each beam. Asked are the `width` best of all together: flatten first."
-_NO_SCORES = "The scores so far are lost: the score of an expansion is that of its beam *plus* log_probs."
+_NO_SCORES = "The scores so far are lost: the score of an expansion is that of its beam plus log_probs."
 _COLUMNS = (
-    "You added the scores to the columns: each *token* got the score of some beam. Beams are the rows: "
-    "`scores[:, None]`."
+    "You added the scores to the columns: each token got the score of some beam. Beams are the rows: `scores[:, None]`."
 )
 _NOT_CUT = (
     "With few beams and a small vocabulary there are fewer than `width` expansions, and `topk` refuses: take "
@@ -147,7 +146,7 @@ beam_step.slip("probabilities_added", _PROBABILITIES, {"+ log_probs": "+ log_pro
 beam_step.slip("softmax_added", _PROBABILITIES, {"+ log_probs": "+ log_probs.softmax(dim=-1)"})
 beam_step.slip(
     "multiplied",
-    "You multiply logarithms. The product of probabilities is the *sum* of their logarithms.",
+    "You multiply logarithms. The product of probabilities is the sum of their logarithms.",
     {"+ log_probs": "* log_probs"},
 )
 beam_step.slip(
@@ -218,7 +217,7 @@ def table_not_flattened(log_probs, scores, width):
 
 @beam_step.mistake(
     "You look at the best tokens without regard to their beams, and at the beams apart from them. An expansion is a "
-    "beam *and* a token: take the best of the whole table of sums."
+    "beam and a token: take the best of the whole table of sums."
 )
 def beams_and_tokens_apart(log_probs, scores, width):
     total = scores[:, None] + log_probs
@@ -720,7 +719,7 @@ _HOPELESS = (
     "a sequence that goes on is divided by a larger number later, and its score may still rise."
 )
 _TIMES = (
-    "You multiply by length**alpha. Scores are negative, so that makes long sequences *worse*. Divide: "
+    "You multiply by length**alpha. Scores are negative, so that makes long sequences worse. Divide: "
     "`score / length**alpha`."
 )
 _CUMULATIVE = (
@@ -728,9 +727,7 @@ _CUMULATIVE = (
     "the plain sum; divide once, when a sequence has ended."
 )
 _NO_PENALTY = "`alpha` has no effect in your search: the score of an ended sequence is `score / length**alpha`."
-_START_COUNTED = (
-    "Your length counts the start token too. It is the number of *generated* tokens, the end token included."
-)
+_START_COUNTED = "Your length counts the start token too. It is the number of generated tokens, the end token included."
 _END_NOT_COUNTED = "Your length leaves out the end token. It was generated, too, and counts."
 _UNFINISHED_PLAIN = (
     "Where nothing has ended, the score is not penalised. It is divided by `max_length**alpha` like any other."
@@ -923,7 +920,7 @@ beam_search.slip(
 )
 beam_search.slip(
     "divided_by_the_wrong_length",
-    "You divide by `max_length**alpha`, the same for all. Then it prefers nothing: divide by the length of *this* "
+    "You divide by `max_length**alpha`, the same for all. Then it prefers nothing: divide by the length of this "
     "sequence.",
     {"score / length**alpha": "score / max_length**alpha"},
 )
@@ -1333,7 +1330,7 @@ beam_search.also("sorted_at_the_end", {"max(finished, key=lambda pair: pair[1])"
 
 beam_search.hint(
     "Before the loop: one prefix, `torch.tensor([[start_id]])`, with score 0. In the loop: ask `step`, expand with "
-    "`beam_step`, and join each token to the prefix of its *parent*."
+    "`beam_step`, and join each token to the prefix of its parent."
 )
 beam_search.hint(
     "`ended = tokens == end_id` parts the beam in two: `prefixes[ended]` are put aside with their scores, divided by "
@@ -1441,7 +1438,7 @@ top_k_filter.slip("large_negative_number", _FINITE, _filled("-1e9"))
 top_k_filter.slip("smallest_float", _FINITE, _filled("torch.finfo(logits.dtype).min"))
 top_k_filter.slip(
     "kth_dropped",
-    "You drop the k-th token, too: with `<=` only those *above* the threshold stay. k are to stay.",
+    "You drop the k-th token, too: with `<=` only those above the threshold stay. k are to stay.",
     {"logits < lowest": "logits <= lowest"},
 )
 top_k_filter.slip(
@@ -1460,7 +1457,7 @@ top_k_filter.slip(
 )
 top_k_filter.slip(
     "threshold_of_the_last_row",
-    "`values[-1]` is the last *row*. The smallest of each row's k best is `values[..., -1:]`.",
+    "`values[-1]` is the last row. The smallest of each row's k best is `values[..., -1:]`.",
     {"values[..., -1:]": "values[-1:]"},
 )
 
@@ -1471,7 +1468,7 @@ def one_too_many(logits, k):
     return logits.masked_fill(logits < ranked[..., min(k, logits.size(-1) - 1)].unsqueeze(-1), -float("inf"))
 
 
-@top_k_filter.mistake("You keep the k *smallest* logits.")
+@top_k_filter.mistake("You keep the k smallest logits.")
 def lowest_kept(logits, k):
     highest = logits.topk(min(k, logits.size(-1)), dim=-1, largest=False).values[..., -1:]
     return logits.masked_fill(logits > highest, -float("inf"))
@@ -1712,15 +1709,14 @@ def _(draw):
 
 _CROSSES = (
     "The token that crosses p is dropped. It has to stay, or what is left has less than p (and nothing at all where "
-    "the best token alone has more). Compare with the mass *before* each token."
+    "the best token alone has more). Compare with the mass before each token."
 )
 _ONE_MORE = "You keep one token more than needed: once the mass has reached p, all that follow are dropped."
 _UNSORTED = (
-    "You add the mass up in the order of the ids. The nucleus is made of the *likeliest* tokens: sort first, "
-    "descending."
+    "You add the mass up in the order of the ids. The nucleus is made of the likeliest tokens: sort first, descending."
 )
 _ASCENDING = (
-    "You sorted upwards, so the mass is that of the *unlikeliest* tokens, and you keep those. Sort with "
+    "You sorted upwards, so the mass is that of the unlikeliest tokens, and you keep those. Sort with "
     "`descending=True`."
 )
 _NOT_SCATTERED = (
@@ -1744,7 +1740,7 @@ top_p_filter.slip(
 
 @top_p_filter.mistake(
     "The token that crosses p is dropped, unless it is the best one: you saved that one alone. Every crossing token "
-    "stays: compare with the mass *before* each token."
+    "stays: compare with the mass before each token."
 )
 def only_the_best_is_saved(logits, p):
     ranked, order = logits.sort(dim=-1, descending=True)
@@ -1940,7 +1936,7 @@ def row_by_row_p(logits, p):
 
 
 top_p_filter.hint(
-    "Take the example: 0.5, 0.3, 0.15, 0.05 and p = 0.7. How much mass lies *before* each token? Which of these four "
+    "Take the example: 0.5, 0.3, 0.15, 0.05 and p = 0.7. How much mass lies before each token? Which of these four "
     "numbers decide?"
 )
 top_p_filter.hint(
@@ -2147,7 +2143,7 @@ def temperature_last(logits, temperature=1.0, k=None, p=None):
 
 
 @sampling_distribution.mistake(
-    "You divide *probabilities* by the temperature: that scales all alike, and they no longer sum to 1. It belongs to "
+    "You divide probabilities by the temperature: that scales all alike, and they no longer sum to 1. It belongs to "
     "the logits, before the softmax."
 )
 def temperature_after_the_softmax(logits, temperature=1.0, k=None, p=None):
@@ -2430,7 +2426,7 @@ def even_among_the_rest(logits, temperature=1.0, k=None, p=None, generator=None)
 
 
 @sample.mistake(
-    "You add noise to *probabilities* and take the largest. The Gumbel trick adds it to their logarithms; and "
+    "You add noise to probabilities and take the largest. The Gumbel trick adds it to their logarithms; and "
     "`torch.multinomial` draws directly."
 )
 def gumbel_on_probabilities(logits, temperature=1.0, k=None, p=None, generator=None):
