@@ -385,6 +385,41 @@ def gold_changed(predicted, gold, pad_id):
     return ((said == gold).sum() / (gold != -1).sum()).item()
 
 
+@free_running_accuracy.mistake(_WIDER_COUNTS)
+def divided_by_the_longer_word(predicted, gold, pad_id):
+    right = count = 0
+    for said, wanted in zip(predicted.tolist(), gold.tolist()):
+        length = sum(token != pad_id for token in wanted)
+        right += sum(a == b for a, b in zip(said, wanted[:length]))
+        count += max(length, sum(token != pad_id for token in said))
+    return right / count
+
+
+@free_running_accuracy.mistake(
+    "You take all tokens of the batch as one long row. Where a word is too short or too long, all words after it move: "
+    "compare row by row."
+)
+def one_long_row(predicted, gold, pad_id):
+    said, right = predicted[predicted != pad_id], gold[gold != pad_id]
+    length = min(len(said), len(right))
+    return (said[:length] == right[:length]).sum().item() / len(right)
+
+
+@free_running_accuracy.mistake(
+    "You round the result. Whoever averages or compares needs all of it: return it as it is."
+)
+def rounded(predicted, gold, pad_id):
+    said = F.pad(predicted, (0, gold.size(1) - predicted.size(1)), value=pad_id)
+    return round((said == gold)[gold != pad_id].float().mean().item(), 2)
+
+
+@free_running_accuracy.mistake(_IN_PLACE)
+def predicted_changed(predicted, gold, pad_id):
+    predicted[predicted == pad_id] = -1
+    said = F.pad(predicted, (0, gold.size(1) - predicted.size(1)), value=-1)
+    return (said == gold)[gold != pad_id].float().mean().item()
+
+
 @free_running_accuracy.also_right
 def over_the_common_width(predicted, gold, pad_id):
     width = min(predicted.size(1), gold.size(1))
@@ -774,6 +809,45 @@ def gold_changed_by_place(predicted, gold, pad_id):
     return (said != gold).sum(dim=0) / real.sum(dim=0)
 
 
+@error_by_position.mistake(
+    "You add up the places on the way: that is the share of errors *up to* each place. Each place is asked on its own."
+)
+def up_to_each_place(predicted, gold, pad_id):
+    said = F.pad(predicted, (0, gold.size(1) - predicted.size(1)), value=pad_id)
+    real = gold != pad_id
+    return ((said != gold) & real).sum(dim=0).cumsum(dim=0) / real.sum(dim=0).cumsum(dim=0)
+
+
+@error_by_position.mistake(
+    "You only ask words that are right so far. That is a question of its own (how likely is the *first* error here?). "
+    "Asked is the share of all words that are that long."
+)
+def right_so_far_only(predicted, gold, pad_id):
+    said = F.pad(predicted, (0, gold.size(1) - predicted.size(1)), value=pad_id)
+    real = gold != pad_id
+    wrong = (said != gold) & real
+    before = wrong.cumsum(dim=1) - wrong.long() == 0
+    return (wrong & before).sum(dim=0) / (real & before).sum(dim=0)
+
+
+@error_by_position.mistake(
+    "A token that was never said is no error in your count. It is missing, so it is wrong: take all places where "
+    "`gold` is real."
+)
+def missing_tokens_right_by_place(predicted, gold, pad_id):
+    said = F.pad(predicted, (0, gold.size(1) - predicted.size(1)), value=pad_id)
+    real = gold != pad_id
+    return ((said != gold) & real & (said != pad_id)).sum(dim=0) / real.sum(dim=0)
+
+
+error_by_position.slip(
+    "float64",
+    "The numbers are right, but float64. Shares are float32 here, as PyTorch makes them from whole numbers: no "
+    "`.double()`.",
+    {"wrong.sum(dim=0) / real.sum(dim=0)": "wrong.double().sum(dim=0) / real.double().sum(dim=0)"},
+)
+
+
 error_by_position.also("means_of_floats", {
     "wrong.sum(dim=0) / real.sum(dim=0)": "wrong.float().sum(0) / real.float().sum(0)"
 })  # fmt: skip
@@ -865,9 +939,9 @@ def _(draw):
     return _words(draw, ["abdef.", "gh."], ["abcdef.", "gh."])
 
 
-@aligned_error_by_position.case("one wrong token, then one too many")
+@aligned_error_by_position.case("one wrong token, then one too many; and two too many")
 def _(draw):
-    return _words(draw, ["axcydef.", "gh."], ["abcdef.", "gh."])
+    return _words(draw, ["axcydef.", "axbcdyef.", "gh."], ["abcdef.", "abcdef.", "gh."])
 
 
 @aligned_error_by_position.case("as long as it should be, but moved: one too many, one missing")
@@ -930,6 +1004,11 @@ def _(draw):
 def _(draw):
     predicted, gold, pad_id = _words(draw, ["xabc", "bc.", "efx.", "gh"], ["abc.", "abc.", "ef.", "ghi."])
     return predicted.T.contiguous().T, gold.T.contiguous().T, pad_id
+
+
+@aligned_error_by_position.case("a token too many behind, and errors of other words in the same place")
+def _(draw):
+    return _words(draw, ["abyc.", "dxc.", "ggc.", "eaf."], ["abc.", "dec.", "gg.", "afb."])
 
 
 @aligned_error_by_position.case("errors at both ends and in the middle")
@@ -1342,6 +1421,126 @@ def edits_by_prefix(predicted, gold, pad_id):
     return wrong.sum(dim=0) / real.sum(dim=0)
 
 
+@aligned_error_by_position.mistake(
+    "You count a gold token as wrong where the smallest number in its column is larger than in the one before. These "
+    "smallest numbers need not lie on one way through the table: walk back from the last corner."
+)
+def smallest_of_each_column(predicted, gold, pad_id):
+    real = gold != pad_id
+    wrong = torch.zeros(gold.shape)
+    for row, (said, right) in enumerate(zip(predicted.tolist(), gold.tolist())):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        table = [[i + j for j in range(len(right) + 1)] for i in range(len(said) + 1)]
+        for i in range(1, len(said) + 1):
+            for j in range(1, len(right) + 1):
+                change = table[i - 1][j - 1] + (said[i - 1] != right[j - 1])
+                table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, change)
+        smallest = [min(line[j] for line in table) for j in range(len(right) + 1)]
+        for j in range(len(right)):
+            wrong[row, j] = float(smallest[j + 1] > smallest[j])
+    return wrong.sum(dim=0) / real.sum(dim=0)
+
+
+@aligned_error_by_position.mistake(
+    f"{_NOT_FEWEST} Yours may pair one token with several (dynamic time warping does that). Here each token has one "
+    "partner or none, and a gap costs 1."
+)
+def time_warping(predicted, gold, pad_id):
+    real = gold != pad_id
+    wrong = real.clone()
+    for row, (said, right) in enumerate(zip(predicted.tolist(), gold.tolist())):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        table = [[math.inf] * (len(right) + 1) for _ in range(len(said) + 1)]
+        table[0][0] = 0
+        for i in range(1, len(said) + 1):
+            for j in range(1, len(right) + 1):
+                least = min(table[i - 1][j], table[i][j - 1], table[i - 1][j - 1])
+                table[i][j] = least + (said[i - 1] != right[j - 1])
+        i, j = len(said), len(right)
+        while i and j:
+            if said[i - 1] == right[j - 1]:
+                wrong[row, j - 1] = False
+            least = min(table[i - 1][j], table[i][j - 1], table[i - 1][j - 1])
+            if table[i - 1][j - 1] == least:
+                i, j = i - 1, j - 1
+            elif table[i - 1][j] == least:
+                i -= 1
+            else:
+                j -= 1
+    return wrong.sum(dim=0) / real.sum(dim=0)
+
+
+aligned_error_by_position.slip(
+    "missing_token_costs_two",
+    f"{_NOT_FEWEST} In your table a missing token costs 2. Every edit costs 1: one too many, one missing, one wrong.",
+    {
+        "table[i][j] = i + j": "table[i][j] = i + 2 * j",
+        "table[i][j - 1] + 1,": "table[i][j - 1] + 2,",
+    },
+)
+
+
+@aligned_error_by_position.mistake(
+    "You count how often your walk comes to each gold token, and divide by that. Where a token is too much it stays at "
+    "the same gold token for a step: divide by the number of words that are that long."
+)
+def divided_by_visits(predicted, gold, pad_id):
+    wrong, visits = torch.zeros(gold.size(1)), torch.zeros(gold.size(1))
+    for said, right in zip(predicted.tolist(), gold.tolist()):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        table = [[i + j for j in range(len(right) + 1)] for i in range(len(said) + 1)]
+        for i in range(1, len(said) + 1):
+            for j in range(1, len(right) + 1):
+                change = table[i - 1][j - 1] + (said[i - 1] != right[j - 1])
+                table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, change)
+        i, j = len(said), len(right)
+        while j:
+            visits[j - 1] += 1
+            if i and table[i][j] == table[i - 1][j - 1] + (said[i - 1] != right[j - 1]):
+                i, j = i - 1, j - 1
+                wrong[j] += said[i] != right[j]
+            elif i and table[i][j] == table[i - 1][j] + 1:
+                i -= 1
+            else:
+                j -= 1
+                wrong[j] += 1
+    return wrong / visits
+
+
+aligned_error_by_position.slip(
+    "walk_over_the_edge",
+    "Your walk goes on where one of the two words is used up, and index -1 is the *last* one in Python. Stop where "
+    "`i` or `j` is 0; what is left of gold then is missing.",
+    {"while i > 0 and j > 0:": "while j > 0:"},
+)
+aligned_error_by_position.slip(
+    "last_token_dropped",
+    "You drop the last token of what was said, as if it were the end token. The end token counts, and a word that "
+    "never ended has none: only padding is taken out.",
+    {
+        "[token for token in predicted[row].tolist() if token != pad_id]": "[token for token in "
+        "predicted[row].tolist() if token != pad_id][:-1]"
+    },
+)
+
+
+@aligned_error_by_position.mistake(
+    "You compare from the front and from the back, and take whichever fits. That can pair a token twice, and misses "
+    "what lies between two errors: align the whole word."
+)
+def from_both_ends(predicted, gold, pad_id):
+    real = gold != pad_id
+    wrong = real.clone()
+    for row, (said, right) in enumerate(zip(predicted.tolist(), gold.tolist())):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        moved = len(said) - len(right)
+        for j, token in enumerate(right):
+            front = j < len(said) and said[j] == token
+            back = 0 <= j + moved < len(said) and said[j + moved] == token
+            wrong[row, j] = not (front or back)
+    return wrong.sum(dim=0) / real.sum(dim=0)
+
+
 # The smallest of the three neighbours is always on a best way, where the diagonal goes first among equals.
 aligned_error_by_position.also("smallest_neighbour", {
     _TABLE_CHOICE: "            if table[i - 1][j - 1] <= min(table[i - 1][j], table[i][j - 1]):",
@@ -1350,6 +1549,26 @@ aligned_error_by_position.also("smallest_neighbour", {
 aligned_error_by_position.also("diagonal_where_the_tokens_are_the_same", {
     _TABLE_CHOICE: "            if same or table[i][j] == table[i - 1][j - 1] + 1:",
 })  # fmt: skip
+
+
+@aligned_error_by_position.also_right
+def asks_the_distance(predicted, gold, pad_id):
+    def distance(a, b):
+        line = list(range(len(b) + 1))
+        for i, one in enumerate(a, 1):
+            corner, line[0] = line[0], i
+            for j, other in enumerate(b, 1):
+                corner, line[j] = line[j], min(line[j] + 1, line[j - 1] + 1, corner + (one != other))
+        return line[-1]
+
+    real = gold != pad_id
+    wrong = torch.zeros(gold.shape)
+    for row, (said, right) in enumerate(zip(predicted.tolist(), gold.tolist())):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        for j in range(len(right)):  # a token that is wrong anyway can be spoilt at no cost
+            spoilt = [*right[:j], None, *right[j + 1 :]]
+            wrong[row, j] = distance(said, spoilt) == distance(said, right)
+    return wrong.sum(dim=0) / real.sum(dim=0)
 
 
 @aligned_error_by_position.also_right
@@ -1821,9 +2040,84 @@ def carried_on(gold_inputs, predictions, use_model, start_id, pad_id):
     return inputs
 
 
+scheduled_sampling.slip(
+    "always_int64",
+    "Your ids are int64 whatever came in. Keep the dtype of `gold_inputs`: `torch.where` does, `.long()` does not.",
+    {"own, gold_inputs)": "own, gold_inputs).long()"},
+)
+scheduled_sampling.slip(
+    "padding_looked_for_one_place_early",
+    "You look for padding at the place of the answer. It is about the *input* that would be replaced: the first padded "
+    "place comes right after a real token.",
+    {"(gold_inputs != pad_id)": "(F.pad(gold_inputs[:, :-1], (1, 0), value=start_id) != pad_id)"},
+)
+
+
+@scheduled_sampling.mistake(
+    "Your loop leaves out the last place. It is an input like the others, and the answer before it can replace it."
+)
+def last_place_left_out(gold_inputs, predictions, use_model, start_id, pad_id):
+    inputs = gold_inputs.clone()
+    for place in range(1, inputs.size(1) - 1):
+        chosen = use_model[:, place] & (gold_inputs[:, place] != pad_id)
+        inputs[chosen, place] = predictions[chosen, place - 1]
+    return inputs
+
+
+@scheduled_sampling.mistake(
+    "You leave out the first token after the start. The answer at place 0 comes before it and can replace it, like all "
+    "others."
+)
+def first_token_left_out(gold_inputs, predictions, use_model, start_id, pad_id):
+    inputs = gold_inputs.clone()
+    for place in range(2, inputs.size(1)):
+        chosen = use_model[:, place] & (gold_inputs[:, place] != pad_id)
+        inputs[chosen, place] = predictions[chosen, place - 1]
+    return inputs
+
+
+@scheduled_sampling.mistake(
+    "`masked_scatter` takes the values one after the other, from the beginning, not from the places of the mask: "
+    "`torch.where` takes those of the same place."
+)
+def scattered(gold_inputs, predictions, use_model, start_id, pad_id):
+    chosen = use_model & (gold_inputs != start_id) & (gold_inputs != pad_id)
+    own = torch.cat([gold_inputs[:, :1], predictions[:, :-1]], dim=1)
+    return gold_inputs.masked_scatter(chosen, own)
+
+
+@scheduled_sampling.mistake(
+    "You changed `predictions` in place. They are the caller's: make a new tensor of the moved ones."
+)
+def predictions_changed(gold_inputs, predictions, use_model, start_id, pad_id):
+    predictions[:, 1:] = predictions[:, :-1].clone()
+    predictions[:, 0] = start_id
+    chosen = use_model & (gold_inputs != start_id) & (gold_inputs != pad_id)
+    return torch.where(chosen, predictions, gold_inputs)
+
+
+@scheduled_sampling.mistake(
+    "Once the model has predicted padding you stop replacing. A first pass answers every place on its own: each answer "
+    "is taken where its coin says so."
+)
+def stops_at_predicted_padding(gold_inputs, predictions, use_model, start_id, pad_id):
+    own = torch.cat([gold_inputs[:, :1], predictions[:, :-1]], dim=1)
+    chosen = use_model & (gold_inputs != start_id) & (gold_inputs != pad_id)
+    seen = (own == pad_id).cumsum(dim=1) > 0
+    return torch.where(chosen & ~seen, own, gold_inputs)
+
+
 scheduled_sampling.also("with_cat", {_OWN: "    own = torch.cat([gold_inputs[:, :1], predictions[:, :-1]], dim=1)"})
 scheduled_sampling.also("rolled", {_OWN: "    own = predictions.roll(1, dims=1)"})
 scheduled_sampling.also("own_starts_with_padding", {_OWN: "    own = F.pad(predictions[:, :-1], (1, 0), value=pad_id)"})
+
+
+@scheduled_sampling.also_right
+def put_back_afterwards(gold_inputs, predictions, use_model, start_id, pad_id):
+    inputs = torch.where(use_model, predictions.roll(1, dims=1), gold_inputs)
+    inputs[gold_inputs == pad_id] = pad_id
+    inputs[:, 0] = start_id
+    return inputs
 
 
 @scheduled_sampling.also_right

@@ -17,7 +17,7 @@ from typing import Any
 from crosstalk.places import assets_folder
 
 #: Of each training: what is measured, in percent.
-FIGURES = ("per", "wer", "forced", "free", "aligned", "next_forced", "next_aligned")
+FIGURES = ("per", "wer", "forced", "free", "aligned", "next_forced", "next_aligned", "repairs")
 
 
 def record_file() -> Path:
@@ -33,8 +33,9 @@ def load() -> dict[str, Any]:
         ``after_an_error``, a list (see the function of that name there), both of that checkpoint; and ``ways``, the
         ways to train that were compared, each with ``name``, ``steps``, ``share`` (of the model's tokens at the
         end) and ``trainings``, one for each seed, with ``seed``, ``seconds``, ``loss`` and `FIGURES` in percent:
-        ``per``, ``wer``, the accuracy by each mode, and ``next_…``, the accuracy at the first place after a random
-        wrong third token. ``differences`` maps the name of each other way to what it has more than the first, by
+        ``per``, ``wer``, the accuracy by each mode, ``next_…``, the accuracy at the first place after a random wrong
+        third token, and ``repairs``, how often the model then says the token that was replaced.
+        ``differences`` maps the name of each other way to what it has more than the first, by
         figure: ``seeds``, one number for each.
 
     Raises:

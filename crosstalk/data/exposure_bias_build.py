@@ -78,7 +78,7 @@ def figures_of(model: EncoderDecoder, rows: Any) -> dict[str, float]:
     places, error = by_place(model, words), after_an_error(model, words, PLACE, likely=False)
     accuracy = {mode: places["total"][mode]["value"] for mode in MODES}
     after = {f"next_{mode}": error[mode]["with"][0]["value"] for mode in ("forced", "aligned")}
-    return rates(model, rows) | accuracy | after
+    return rates(model, rows) | accuracy | after | {"repairs": error["repairs"]["value"]}
 
 
 def differences(first: dict[str, Any], other: dict[str, Any]) -> dict[str, list[float]]:
@@ -100,14 +100,28 @@ def tables(record: dict[str, Any]) -> dict[str, str]:
               f"{_shown(gaps['aligned'])}. Edits per 100 gold tokens, insertions included: "
               f"{_shown(places['edits'])}. {places['tokens']:,} tokens in all."]  # fmt: skip
 
-    error = [_row(["error at", "kind", "words", "mode", *(f"+{n}" for n in range(1, AFTER + 1)), "without it"])]
-    error.append(_row(["---"] * (AFTER + 5)))
+    error = [
+        _row(["error at", "kind", "words", "repairs", "mode", *(f"+{n}" for n in range(1, AFTER + 1)), "without it"])
+    ]
+    error.append(_row(["---"] * (AFTER + 6)))
     for each in record["after_an_error"]:
         kind = "the model's likeliest wrong one" if each["likely"] else "any wrong one"
         for mode in MODES:
             without = " / ".join(f"{at['value']:.1f}" for at in each[mode]["without"])
             shown = [_shown(at) for at in each[mode]["with"]]
-            error.append(_row([str(each["place"]), kind, f"{each['words']:,}", mode, *shown, without]))
+            error.append(
+                _row(
+                    [
+                        str(each["place"]),
+                        kind,
+                        f"{each['words']:,}",
+                        f"{each['repairs']['value']:.1f}",
+                        mode,
+                        *shown,
+                        without,
+                    ]
+                )
+            )
 
     columns = ["way", "steps", "seed", "seconds", *FIGURES]
     trainings = [_row(columns), _row(["---"] * len(columns))]

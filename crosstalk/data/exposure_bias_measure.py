@@ -206,7 +206,8 @@ def after_an_error(model: EncoderDecoder, words: Words, place: int, likely: bool
     Returns:
         ``place``, ``likely``, ``words``, and for ``forced`` (all else is right), ``free`` (the model goes on alone
         after it) and ``aligned`` (the same, aligned) two lists, ``with`` and ``without`` the error: percent at
-        each of the `AFTER` places, with value, low and high.
+        each of the `AFTER` places, with value, low and high. ``repairs``: how often the model's next token is the
+        one that the wrong one has replaced.
     """
     long = (words.gold != PAD).sum(dim=1) >= place + AFTER
     words = Words(words.source[long], words.gold[long])
@@ -229,6 +230,8 @@ def after_an_error(model: EncoderDecoder, words: Words, place: int, likely: bool
     intervals = Intervals(len(words))
     after = slice(place, place + AFTER)
     found: dict[str, Any] = {"place": place, "likely": likely, "words": len(words)}
+    repaired = results[1][:, place] == words.gold[:, place - 1]
+    found["repairs"] = intervals.of(intervals.shares(repaired, torch.ones(len(words))))
     for mode in MODES:
         found[mode] = {}
         for name, each in zip(("with", "without"), right[mode], strict=True):
