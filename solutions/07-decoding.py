@@ -11,8 +11,8 @@
 #
 # **Your model learns to speak quickly.** In lesson 05 it said one word at a time, and for each new phoneme it went
 # through all the earlier ones again. Today a whole batch of words is said at once, each row stops at its own end, and
-# nothing is computed twice. The words stay the same, token for token. Every large language model that answers you
-# does what you write here.
+# nothing is computed twice. The words stay the same, token for token. A large language model that answers you works in
+# just this way.
 #
 # At the end you will be able to
 #
@@ -331,14 +331,17 @@ print(f"keys computed in all: {sum(map(len, keys))}, different ones among them: 
 
 # %% answer="KeyValueCache"
 class KeyValueCache:
-    """Keys and values of all tokens so far, of one attention."""
+    """Keys and values of all tokens so far, of one attention; `length` counts them."""
 
-    ### BEGIN SOLUTION
     def __init__(self):
+        ### BEGIN SOLUTION
         self.keys = self.values = None  # later (batch, heads, length, d_head)
         self.length = 0
+        ### END SOLUTION
 
     def append(self, keys, values):
+        """(batch, heads, new, d_head) → all keys and all values, (batch, heads, length, d_head)."""
+        ### BEGIN SOLUTION
         if self.length == 0:
             self.keys, self.values = keys, values
         else:
@@ -346,12 +349,14 @@ class KeyValueCache:
             self.values = torch.cat([self.values, values], dim=2)
         self.length = self.keys.size(2)
         return self.keys, self.values
+        ### END SOLUTION
 
     def select(self, rows):
+        """Keep these rows (new batch,) of the batch, in this order."""
+        ### BEGIN SOLUTION
         if self.length:
             self.keys, self.values = self.keys[rows], self.values[rows]
-
-    ### END SOLUTION
+        ### END SOLUTION
 
 
 # %% check="KeyValueCache"
