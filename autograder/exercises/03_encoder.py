@@ -24,6 +24,11 @@ def _(draw):
     return 3, 16
 
 
+@sinusoidal_positions.case("as many places again, and fewer columns")
+def _(draw):
+    return 3, 8
+
+
 @sinusoidal_positions.case("as many places as columns, by name")
 def _(draw):
     return call(length=6, d_model=6)
@@ -246,6 +251,20 @@ sinusoidal_positions.slip(
     "float32.",
     {"torch.arange(length, dtype=torch.float32)": "torch.arange(length).half().float()"},
 )
+
+
+@sinusoidal_positions.mistake(
+    "You keep a table from call to call and cut columns off it. But the rates depend on `d_model`: a narrower table is "
+    "not a piece of a wider one."
+)
+def cut_from_a_kept_table(length, d_model):
+    kept = getattr(sinusoidal_positions, "kept", None)
+    if kept is None or kept.size(0) < length or kept.size(1) < d_model:
+        angles = torch.arange(length)[:, None] * 10_000.0 ** (-torch.arange(0, d_model, 2) / d_model)
+        kept = sinusoidal_positions.kept = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return kept[:length, :d_model]
+
+
 _FIXED = (
     "The numbers are right, but you return something that training would change (an `nn.Parameter`, or "
     "`requires_grad=True`). Sines and cosines are fixed: return a plain tensor."

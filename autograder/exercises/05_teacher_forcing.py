@@ -1289,6 +1289,15 @@ train_step.slip(
         "    return loss.item()": "    model.train()\n    return loss.item()",
     },
 )
+train_step.slip(
+    "evaluates_the_encoder",
+    "You switch to evaluation mode for the forward, so dropout never works in training. A training step leaves the "
+    "mode as it is.",
+    {
+        "    logits = model(": "    model.encoder.eval()\n    logits = model(",
+        "    return loss.item()": "    model.train()\n    return loss.item()",
+    },
+)
 for _norm in ("0.5", "1.0", "5.0", "100.0"):
     train_step.slip(
         f"gradients_clipped_to_{_norm.replace('.', '_')}",
@@ -1320,6 +1329,13 @@ train_step.also("cleared_first", {
     "    optimizer.zero_grad()\n    loss": "    loss",
 })  # fmt: skip
 train_step.also("cleared_afterwards_too", {"    return loss": "    optimizer.zero_grad()\n    return loss"})
+train_step.also(
+    "asked_beforehand_in_evaluation_mode",
+    {
+        "    logits = model(": "    with torch.no_grad():\n        model.eval()(source, inputs, source_mask)\n"
+        "    model.train()\n    logits = model("
+    },
+)
 train_step.also("graph_kept", {"loss.backward()": "loss.backward(retain_graph=True)"})
 train_step.also("training_mode_first", {"    inputs = shift_right": "    model.train()\n    inputs = shift_right"})
 train_step.also("target_mask_too", {

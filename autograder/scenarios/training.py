@@ -155,8 +155,8 @@ class _Reading:
     """Writes down what a model is given when it first runs.
 
     ``seen`` has ``inputs``, the decoder's (0 where the target is padding: what stands there does not count),
-    ``visible``, bool (batch, source): which source tokens the real ones may attend to; and ``training``, the mode of
-    the last run that gradients went through.
+    ``visible``, bool (batch, source): which source tokens the real ones may attend to; and ``training``, whether
+    all of it was in training mode in the last run that gradients went through.
     """
 
     def __init__(self, model: nn.Module, source: torch.Tensor, target: torch.Tensor, pad_id: int) -> None:
@@ -183,7 +183,7 @@ class _Reading:
             given = given.masked_fill(self.target == self.pad_id, 0)
         self.seen.setdefault("inputs", described(given))
         if torch.is_grad_enabled():
-            self.seen["training"] = self.model.training and module.training
+            self.seen["training"] = all(part.training for part in self.model.modules())
 
     def _visible(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         mask = args[1] if len(args) > 1 else kwargs.get("mask")
