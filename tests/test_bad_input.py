@@ -193,7 +193,8 @@ def test_result_does_not_depend_on_the_seed_or_default_dtype() -> None:
 
 TWO_RESULTS = {
     "one result": ("return weights @ value", "return the output alone"),
-    "a list of two": ("return [weights @ value, weights]", "is a list of 2, asked is a tuple of 2: return 2 things, separated by a comma."),
+    "a list of three": ("return [weights @ value, weights, scores]",
+                        "is a list of 3, asked is a tuple of 2: return 2 things, separated by a comma."),
     "three": ("return weights @ value, weights, scores", "is a tuple of 3, asked is a tuple of 2"),
 }  # fmt: skip
 
