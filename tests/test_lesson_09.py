@@ -20,7 +20,7 @@ from autograder.exercise import exercises_of
 from crosstalk import my_model
 from crosstalk.checkpoints import load_model
 from crosstalk.course import course
-from crosstalk.data import cmudict, exposure_bias
+from crosstalk.data import cmudict, exposure_bias, exposure_bias_measure
 from crosstalk.data.cmudict import END, PAD, START
 from crosstalk.data.exposure_bias_build import tables
 from crosstalk.data.exposure_bias_measure import (
@@ -317,6 +317,33 @@ def test_an_error_counts_only_in_what_follows(model: Any, some: Words) -> None:
     # The first place after the error has been read by both in the same way.
     for kind in ("with", "without"):
         assert found["forced"][kind][0]["value"] == pytest.approx(found["free"][kind][0]["value"])
+
+
+def test_a_repair_says_the_token_that_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    word = [10, 11, 12, 13, 14, 15, END]
+
+    def logits_of(model: Any, source: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """Of a model that says the first token of the word that it has not read yet, whatever else it reads."""
+        logits = torch.zeros(*inputs.shape, 42)
+        for row, tokens in enumerate(inputs.tolist()):
+            for place in range(len(tokens)):
+                left = [token for token in word if token not in tokens[: place + 1]]
+                logits[row, place, [*left, END][0]] = 1.0
+        return logits
+
+    def to_the_end(model: Any, source: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
+        while not prefix.eq(END).any():
+            prefix = torch.cat([prefix, logits_of(model, source, prefix)[:, -1:].argmax(-1)], dim=1)
+        return prefix[:, 1:]
+
+    monkeypatch.setattr(exposure_bias_measure, "forced_logits", logits_of)
+    monkeypatch.setattr(exposure_bias_measure, "go_on", to_the_end)
+    ten = Words(torch.full((10, 3), 7), torch.tensor([word] * 10))
+    found = after_an_error(None, ten, 2, likely=True)  # type: ignore[arg-type]
+    assert found["repairs"]["value"] == 100
+    assert [place["value"] for place in found["free"]["with"]] == [0] * AFTER
+    assert [place["value"] for place in found["aligned"]["with"]] == [100] * AFTER
+    assert [place["value"] for place in found["free"]["without"]] == [100] * AFTER
 
 
 def test_rates_are_those_of_the_metrics(model: Any) -> None:

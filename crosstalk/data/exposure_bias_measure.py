@@ -230,7 +230,8 @@ def after_an_error(model: EncoderDecoder, words: Words, place: int, likely: bool
     intervals = Intervals(len(words))
     after = slice(place, place + AFTER)
     found: dict[str, Any] = {"place": place, "likely": likely, "words": len(words)}
-    repaired = results[1][:, place] == words.gold[:, place - 1]
+    forced_with = results[0]  # (words, length)
+    repaired = forced_with[:, place] == words.gold[:, place - 1]
     found["repairs"] = intervals.of(intervals.shares(repaired, torch.ones(len(words))))
     for mode in MODES:
         found[mode] = {}
