@@ -1322,8 +1322,8 @@ class WholeRoomReturned:
     def append(self, keys, values):
         if self.keys is None:
             batch, heads, _, width = keys.shape
-            self.keys = keys.new_zeros(batch, heads, 4096, width)
-            self.values = values.new_zeros(batch, heads, 4096, width)
+            self.keys = keys.new_zeros(batch, heads, 64, width)
+            self.values = values.new_zeros(batch, heads, 64, width)
         end = self.length + keys.size(2)
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
