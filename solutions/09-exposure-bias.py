@@ -779,7 +779,7 @@ display(markdown(["more than teacher forcing with 1,200 steps, seed by seed", *N
 
 # %%
 _, panels = plt.subplots(1, 2, figsize=(9, 2.6), facecolor="white", layout="constrained", sharey=True)
-titles = {"per": "PER (lower is better)", "next_forced": "right after a wrong third phoneme, forced (%)"}
+titles = {"per": "PER (lower is better)", "next_forced": "next, forced (%, higher is better)"}
 for ax, measure in zip(panels, titles):
     for height, way in enumerate(record["ways"]):
         numbers = [training[measure] for training in way["trainings"]]
@@ -806,8 +806,8 @@ plt.show()
 #   often. It is just what they have practised. A sampled token is followed by the gold target of the next place, so
 #   they learn to go on *as if* the wrong token had been the right one.
 #
-# So here it does not help in what counts, what the model says. That is no proof about other tasks; and three seeds show
-# how large chance is, no more. How all of this was made, and the other figures, stand in the card,
+# So here it does not help in what counts, what the model says. That is no proof about other tasks, nor about words that
+# are unlike those of the training; and three seeds show how large chance is, no more. How all of this was made, and the other figures, stand in the card,
 # `assets/data/exposure_bias/README.md`.
 #
 # ### Train one yourself?
@@ -855,8 +855,8 @@ else:
 # | who | says |
 # |---|---|
 # | Wu et al. 2018 | in translation, the role of error propagation in the drop of accuracy to the right is overstated |
-# | Schmidt 2019 | what is called exposure bias is better understood as a lack of generalisation |
-# | Wang & Sennrich 2020 | under domain shift it does matter: it is partly to blame for hallucinations |
+# | Schmidt 2019 | generalisation is the property that lies beneath it, and the one to work on |
+# | Wang & Sennrich 2020 | under domain shift it is partly to blame for hallucinations; a remedy may help there and not in-domain |
 # | He et al. 2021 | language models recover by themselves; the effect is limited |
 # | Arora et al. 2022 | errors do accumulate in open-ended generation, and perplexity does not show it |
 #
