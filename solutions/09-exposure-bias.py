@@ -807,8 +807,8 @@ plt.show()
 #   they learn to go on *as if* the wrong token had been the right one.
 #
 # So here it does not help in what counts, what the model says. That is no proof about other tasks, nor about words that
-# are unlike those of the training; and three seeds show how large chance is, no more. How all of this was made, and the other figures, stand in the card,
-# `assets/data/exposure_bias/README.md`.
+# are unlike those of the training; and three seeds show how large chance is, no more. How all of this was made, and the
+# other figures, stand in the card, `assets/data/exposure_bias/README.md`.
 #
 # ### Train one yourself?
 #
@@ -856,7 +856,7 @@ else:
 # |---|---|
 # | Wu et al. 2018 | in translation, the role of error propagation in the drop of accuracy to the right is overstated |
 # | Schmidt 2019 | generalisation is the property that lies beneath it, and the one to work on |
-# | Wang & Sennrich 2020 | under domain shift it is partly to blame for hallucinations; a remedy may help there and not in-domain |
+# | Wang & Sennrich 2020 | it is partly to blame for hallucinations under domain shift; remedies help there |
 # | He et al. 2021 | language models recover by themselves; the effect is limited |
 # | Arora et al. 2022 | errors do accumulate in open-ended generation, and perplexity does not show it |
 #
