@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,22 +34,7 @@ from crosstalk.stand_ins.lesson_05 import greedy_word
 LESSON = course().lesson("07-decoding")
 NAMES = [entry.name for entry in LESSON.exercises]
 TINY = Size(d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=2)
-
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+each_way = ways.each_way(until=7)
 seeds = st.integers(0, 2**31)
 sizes = st.integers(1, 4)
 quick = settings(max_examples=30, deadline=None)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,22 +37,7 @@ from crosstalk.stand_ins.lesson_07 import greedy_decode
 LESSON = course().lesson("08-search")
 NAMES = [entry.name for entry in LESSON.exercises]
 NEVER = float("-inf")
-
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+each_way = ways.each_way(until=8)
 seeds = st.integers(0, 2**31)
 quick = settings(max_examples=40, deadline=None)
 
@@ -165,7 +151,7 @@ def test_what_is_impossible_is_no_result() -> None:
     def step(prefixes: torch.Tensor) -> torch.Tensor:  # it never ends, and only token 1 is possible
         return torch.tensor([[NEVER, 0.0, NEVER]]).expand(len(prefixes), 3)
 
-    assert WAYS["stand-in"].beam_search(step, 3, 0, 3, 4, 1.0) == ([1, 1, 1, 1], 0.0)
+    assert my_model.stand_in("beam_search")(step, 3, 0, 3, 4, 1.0) == ([1, 1, 1, 1], 0.0)
 
 
 @each_way

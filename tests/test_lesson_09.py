@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+import ways
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autograder import solutions
 from autograder.exercise import exercises_of
 from crosstalk import my_model
 from crosstalk.checkpoints import load_model
@@ -48,22 +48,7 @@ from crosstalk.stand_ins.lesson_07 import greedy_decode
 LESSON = course().lesson("09-exposure-bias")
 NAMES = [entry.name for entry in LESSON.exercises]
 TINY = Size(d_model=16, heads=2, d_ff=16, encoder_layers=1, decoder_layers=1)
-
-
-def _solution() -> SimpleNamespace:
-    notebook = solutions.read_source(LESSON)
-    namespace: dict[str, Any] = {"__name__": "solution"}
-    exec(solutions.setup_source(notebook), namespace)
-    for name in NAMES:
-        exec(solutions.answer_source(notebook, name), namespace)
-    return SimpleNamespace(**{name: namespace[name] for name in NAMES})
-
-
-WAYS_TO_WRITE = {
-    "stand-in": SimpleNamespace(**{name: my_model.stand_in(name) for name in NAMES}),
-    "solution": _solution(),
-}
-each_way = pytest.mark.parametrize("way", WAYS_TO_WRITE.values(), ids=list(WAYS_TO_WRITE))
+each_way = ways.each_way(until=9)
 quick = settings(max_examples=60, deadline=None)
 words = st.lists(st.lists(st.integers(3, 6), min_size=1, max_size=6), min_size=1, max_size=4)
 said_and_gold = st.lists(
