@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def sheet(page: Page):
-    """The page, watched: an error in its console fails the test."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
 def said(page: Page) -> list[str]:
     return page.locator(".ctk-says").all_inner_texts()
 

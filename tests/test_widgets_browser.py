@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from sheets import read_out, wait_until
 
 from crosstalk.widgets import AttentionStages, Factorisation, HeadViewer, MaskPainter, Predict
 from crosstalk.widgets.base import CourseWidget
@@ -21,28 +22,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def sheet(page: Page):
-    """The page, watched: an error in its console fails the test."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
 def set_theme(page: Page, dark: bool) -> None:
     page.evaluate("dark => { document.body.dataset.jpThemeLight = String(!dark) }", dark)
     settle(page)
-
-
-def wait_until(page: Page, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for(state="attached", timeout=5000)
-
-
-def read_out(page: Page, words: str) -> None:
-    """Wait until the live region says it."""
-    wait_until(page, "[aria-live]", words)
 
 
 # -- what holds for all --

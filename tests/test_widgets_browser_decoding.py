@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from sheets import axe_finds_nothing, wait_until
 
 from crosstalk import my_model
 from crosstalk.checkpoints import load_model
@@ -19,28 +19,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def sheet(page: Page):
-    """The page, watched: an error in its console fails the test."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
 @pytest.fixture(scope="module")
 def model():
     return load_model("cmudict-lesson", own=False)
-
-
-def wait_until(page: Page, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for(state="attached", timeout=5000)
-
-
-def axe_finds_nothing(page: Page) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 # -- DecodeSteps --

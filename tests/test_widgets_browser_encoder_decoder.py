@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
+from sheets import axe_finds_nothing, read_out, wait_until
 
 from crosstalk.data import cmudict
 from crosstalk.models import Size, word_model
@@ -19,30 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def sheet(page: Page):
-    """The page, watched: an error in its console fails the test."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
-def wait_until(page: Page, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for(state="attached", timeout=5000)
-
-
-def read_out(page: Page, words: str) -> None:
-    """Wait until the live region says it."""
-    wait_until(page, "[aria-live]", words)
-
-
-def axe_finds_nothing(page: Page) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 # -- Positions --

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
+from sheets import wait_until
 from torch.nn import functional as F
 
 from crosstalk.data import label_smoothing, teacher_forcing
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def sheet(page: Page):
-    """The page, watched: an error in its console fails the test."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
-def wait_until(page: Page, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for(state="attached", timeout=5000)
 
 
 def inputs(page: Page) -> list[str]:
