@@ -28,16 +28,19 @@ class Difference:
     shown: bool = False
 
 
-def same(expected: Tree, got: Tree) -> bool:
-    """Are two observations equal, within the tolerance of their dtype? A list will do where a tuple is expected."""
+def same(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
+    """Are two observations equal, within the tolerance of their dtype? A list will do where a tuple is expected.
+
+    ``slack`` is a factor for the tolerance of tensors.
+    """
     if isinstance(expected, torch.Tensor):
-        return isinstance(got, torch.Tensor) and _same_tensor(expected, got)
+        return isinstance(got, torch.Tensor) and _same_tensor(expected, got, slack)
     if isinstance(expected, dict):
         return (isinstance(got, dict) and expected.keys() == got.keys()
-                and all(same(expected[key], got[key]) for key in expected))  # fmt: skip
+                and all(same(expected[key], got[key], slack) for key in expected))  # fmt: skip
     if isinstance(expected, list | tuple):
         return (isinstance(got, list | type(expected)) and len(expected) == len(got)
-                and all(map(same, expected, got)))  # fmt: skip
+                and all(same(e, g, slack) for e, g in zip(expected, got, strict=True)))  # fmt: skip
     if isinstance(expected, float) and isinstance(got, float):
         return (
             abs(expected - got) <= 1e-6 + 1e-5 * abs(expected)
@@ -47,33 +50,37 @@ def same(expected: Tree, got: Tree) -> bool:
     return type(expected) is type(got) and expected == got
 
 
-def _same_tensor(expected: torch.Tensor, got: torch.Tensor) -> bool:
+def _same_tensor(expected: torch.Tensor, got: torch.Tensor, slack: float) -> bool:
     if expected.shape != got.shape or expected.dtype != got.dtype:
         return False
     if not expected.is_floating_point():
         return torch.equal(expected, got)
     relative, absolute = TOLERANCE[expected.dtype]
-    return torch.allclose(got, expected, rtol=relative, atol=absolute, equal_nan=True)
+    return torch.allclose(got, expected, rtol=slack * relative, atol=slack * absolute, equal_nan=True)
 
 
-def difference(expected: Tree, got: Tree, what: str, dimensions: str = "") -> Difference | None:
+def difference(
+    expected: Tree, got: Tree, what: str, dimensions: str = "", *, returned: bool = True
+) -> Difference | None:
     """The first difference between a result and what was expected, or None.
 
     Args:
         expected, got: the two trees.
         what: the name of the result in the sentence ("`weights`").
         dimensions: what its dimensions mean ("(…, queries, keys)"), for the sentence on shapes.
+        returned: is it the result of a call, which is None where a ``return`` is missing?
     """
     if same(expected, got):
         return None
     if got is None:
-        return Difference(f"{what} is None, asked is {kind_of(expected)}: is a `return` missing?")
+        tail = ": is a `return` missing?" if returned else "."
+        return Difference(f"{what} is None, asked is {kind_of(expected)}{tail}")
     if isinstance(expected, torch.Tensor) and isinstance(got, torch.Tensor):
         return _tensor_difference(expected, got, what, dimensions)
     if isinstance(expected, list | tuple) and isinstance(got, list | type(expected)) and len(expected) == len(got):
         for index, (e, g) in enumerate(zip(expected, got, strict=True)):
             if (isinstance(expected, tuple) or kind_of(e) != kind_of(g)) and (
-                found := difference(e, g, f"{what}[{index}]")
+                found := difference(e, g, f"{what}[{index}]", returned=False)
             ):
                 return found
     if _plain_list(expected) and _plain_list(got):
@@ -107,6 +114,8 @@ def _advice(expected: Tree, got: Tree) -> str:
         return f": `{type(expected).__name__}(...)` makes one of it."
     if kind.startswith("numpy"):
         return ": stay in torch, numpy breaks the gradient."
+    if isinstance(expected, int | float) and isinstance(got, torch.Tensor) and got.numel() == 1:
+        return ": `.item()` makes one of it."
     if isinstance(expected, torch.Tensor) and isinstance(got, int | float | list):
         return ": keep the tensor, `.item()` and `.tolist()` cut the gradient."
     if isinstance(expected, torch.Tensor) and isinstance(got, tuple):

@@ -14,6 +14,8 @@ from autograder.verdict import CaseResult, Verdict
 
 # Of an error, what is the same on every machine and so tells one mistake from another.
 _TELLING = ("type", "operation", "shapes")
+# A mistake may enlarge rounding, and the student's own pieces round in another way than the stand-ins did.
+_ROUNDING = 100.0
 
 
 def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: float,
@@ -42,6 +44,8 @@ def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: f
             results.append(CaseResult(case.title, True, hidden=pack.hidden))
         elif pack.hidden:
             results.append(CaseResult("a hidden case", False, "This case is not shown.", hidden=True))
+        elif sentences.unanswered(case, observation):
+            results.append(CaseResult(case.title, False, found.sentence, untried=True))
         else:
             results.append(CaseResult(case.title, False, found.sentence, found.got, found.expected, found.shown,
                                       reproduction(pack, case)))  # fmt: skip
@@ -63,12 +67,16 @@ def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | 
 
     Else the one that gives the same wherever the answer gave a result to compare, at least twice a wrong one:
     what else raises, or is no tensor at all, is another way to write the same mistake (``view`` fails where
-    ``reshape`` does not). It is named only if no other sentence fits as well.
+    ``reshape`` does not). Else the one that gives nearly the same (`_nearly`). These two are named only if no other
+    sentence fits as well.
     """
     right = [case.expected for pack in packs for case in pack.cases]
     fitting: list[Mistake] = []
+    near: list[Mistake] = []
     for index, mistake in enumerate(packs[0].mistakes):
         known = [seen for pack in packs for seen in pack.mistakes[index].observations]
+        if all(map(_nearly, right, known, observed)):
+            near.append(mistake)
         alike = list(map(same_observation, known, observed))
         if all(alike):
             return mistake
@@ -76,7 +84,15 @@ def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | 
             telling = [a and not same_observation(e, o) for a, e, o in zip(alike, right, observed, strict=True)]
             if sum(telling) >= 2 and any("value" in known[at] for at, tells in enumerate(telling) if tells):
                 fitting.append(mistake)
+    fitting = fitting or near
     return fitting[0] if len({mistake.sentence for mistake in fitting}) == 1 else None
+
+
+def _nearly(right: Tree, known: Tree, observation: Tree) -> bool:
+    """Is it what a mistake gives, but for rounding: the same, or near to it and far from what is right?"""
+    if same_observation(known, observation):
+        return True
+    return same_observation(known, observation, _ROUNDING) and not same_observation(right, observation, _ROUNDING)
 
 
 def _tells_nothing(expected: Tree, observation: Tree) -> bool:
@@ -87,13 +103,13 @@ def _tells_nothing(expected: Tree, observation: Tree) -> bool:
     return kind_of(wanted) != kind_of(got)
 
 
-def same_observation(expected: Tree, got: Tree) -> bool:
+def same_observation(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
     """Do two observations agree, errors by their type, the torch call and its shapes?"""
     if not isinstance(got, dict) or expected.keys() != got.keys():
         return False
     if "raised" in expected:
         return all(expected["raised"].get(key) == got["raised"].get(key) for key in _TELLING)
-    return same(expected, got)
+    return same(expected, got, slack)
 
 
 def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: frozenset[str]) -> Difference | None:
@@ -111,7 +127,7 @@ def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: fr
             or sentences.misassembled(expected, got)
             or _steps_difference(pack, expected, got)
             or sentences.misdrawn(expected, got)
-            or _result_difference(pack, expected.get("result"), got.get("result"))
+            or _results_difference(pack, case, expected.get("result"), got.get("result"))
             or sentences.side_effects(case, expected, got))  # fmt: skip
 
 
@@ -135,21 +151,31 @@ def _steps_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Differen
     return None
 
 
-def _result_difference(pack: ExercisePack, expected: Tree, got: Tree) -> Difference | None:
-    if len(pack.returns) == 1 or not isinstance(expected, tuple):
-        name, dimensions = _named_result(pack.returns[0])
-        return difference(expected, got, name, dimensions)
-    if not isinstance(got, tuple | list) or len(got) != len(expected):
-        return difference(expected, got, "The result")
-    for declared, e, g in zip(pack.returns, expected, got, strict=True):
-        if found := difference(e, g, *_named_result(declared)):
+def _results_difference(pack: ExercisePack, case: Case, expected: Tree, got: Tree) -> Difference | None:
+    """The result of a call; of training steps the first that gave something else."""
+    if case.scenario != "training":
+        return _result_difference(pack, expected, got)
+    for step, (e, g) in enumerate(zip(expected, got, strict=True), start=1):
+        if found := _result_difference(pack, e, g, f" of step {step}"):
             return found
     return None
 
 
-def _named_result(declared: str) -> tuple[str, str]:
+def _result_difference(pack: ExercisePack, expected: Tree, got: Tree, where: str = "") -> Difference | None:
+    if len(pack.returns) == 1 or not isinstance(expected, tuple):
+        name, dimensions = _named_result(pack.returns[0], where)
+        return difference(expected, got, name, dimensions)
+    if not isinstance(got, tuple | list) or len(got) != len(expected):
+        return difference(expected, got, f"The result{where}")
+    for declared, e, g in zip(pack.returns, expected, got, strict=True):
+        if found := difference(e, g, *_named_result(declared, where)):
+            return found
+    return None
+
+
+def _named_result(declared: str, where: str = "") -> tuple[str, str]:
     name, _, dimensions = declared.partition(" ")
-    return f"`{name}`", dimensions
+    return (f"The {name}{where}" if where else f"`{name}`"), dimensions
 
 
 def _sorted(replies: Iterable[bytes]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def check(name: str) -> Verdict:
         my_model.keep(name, answer.source, visible_pack(lesson).setup, pack.cases_hash)
         verdict.after.append(f"Kept as work/my_model/{name}.py: it is now a piece of your own model.")
         verdict.solutions.extend(good_solutions(name))
-    elif noted.tries >= TRIES_BEFORE_OFFER:
+    elif noted.tries >= TRIES_BEFORE_OFFER and not pack.sealed:
         verdict.after.append(
             f"That was try {noted.tries}. You can leave it for now: later lessons use a stand-in for `{name}`, "
             f"and so can you, in a new cell: `from crosstalk.my_model import {name}`. Come back when you like."

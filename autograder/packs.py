@@ -63,6 +63,11 @@ class ExercisePack:
     cases_hash: str
     hidden: bool = False
 
+    @property
+    def sealed(self) -> bool:
+        """Would a stand-in be the answer itself? (See `autograder.scenarios.sealed`.)"""
+        return any(case.scenario == "sealed" for case in self.cases)
+
 
 @dataclass(frozen=True)
 class Pack:

@@ -46,8 +46,8 @@ def text(verdict: Verdict) -> str:
     lines = [headline(verdict)]
     lines += [verdict.problem or verdict.named] if verdict.problem or verdict.named else []
     for case in verdict.cases:
-        lines.append(f"  {'right' if case.right else 'wrong'}: {case.title}")
-        if not case.right:
+        lines.append(f"  {'right' if case.right else 'not yet' if case.untried else 'wrong'}: {case.title}")
+        if not (case.right or case.untried):
             lines += ["    " + line for line in (case.sentence, *case.reproduction.splitlines())]
         if case.shown:
             yours, expected = beside(case.got, case.expected)
@@ -65,11 +65,14 @@ def html(verdict: Verdict) -> str:
     parts = [f"<strong>{escaping.escape(headline(verdict))}</strong>"]
     if sentence := verdict.problem or verdict.named:
         parts.append(f"<p>{_inline(sentence)}</p>")
-    wrong = [case for case in verdict.cases if not case.right]
+    wrong = [case for case in verdict.cases if not (case.right or case.untried)]
     parts += [_wrong_case(case, opened=index == 0) for index, case in enumerate(wrong)]
-    if wrong and len(wrong) < len(verdict.cases):
-        right = "; ".join(case.title for case in verdict.cases if case.right)
-        parts.append(f"<p>Right: {_inline(right)}.</p>")
+    if not verdict.passed:
+        for told, some in (
+            ("Right", [case.title for case in verdict.cases if case.right]),
+            ("Not yet", [case.title for case in verdict.cases if case.untried]),
+        ):
+            parts += [f"<p>{told}: {_inline('; '.join(some))}.</p>"] if some else []
     parts += [_note(note) for note in verdict.notes]
     parts += [f"<p>{_inline(after)}</p>" for after in verdict.after]
     if verdict.solutions:

@@ -147,6 +147,11 @@ def _initial(name: str, wanted: Tree, have: Tree) -> str:
     return f"The first values of `{name}` have another standard deviation than asked."
 
 
+def unanswered(case: Case, observation: Tree) -> bool:
+    """Is this a case that asks for a name, and none has been given yet?"""
+    return case.scenario == "sealed" and observation.get("value") == {"unlisted": None}
+
+
 def unsealed(case: Case, got: Tree) -> str:
     """For a name out of a list, of which the right one is not shown: why this one is wrong."""
     names = ", ".join(f'"{name}"' for name in case.inputs["names"])
@@ -163,10 +168,11 @@ def unsealed(case: Case, got: Tree) -> str:
 def misread(expected: Tree, got: Tree) -> Difference | None:
     """For training steps: what the model was given that it should not have been."""
     for step, (e, g) in enumerate(zip(expected.get("reads", []), got.get("reads", []), strict=False), start=1):
-        if found := difference(e["inputs"], g.get("inputs"), f"What the decoder reads in step {step}"):
+        if found := difference(e["inputs"], g.get("inputs"), f"What the decoder reads in step {step}", returned=False):
             sentence = f"{found.sentence} (0 stands where the target is padding.)"
             return Difference(sentence, found.got, found.expected, found.shown)
-        if found := difference(e["visible"], g.get("visible"), "What is visible of `source`", "(batch, source)"):
+        what = "What is visible of `source`"
+        if found := difference(e["visible"], g.get("visible"), what, "(batch, source)", returned=False):
             sentence = f"The model may attend to other source tokens than asked, in step {step}. {found.sentence}"
             return Difference(sentence, found.got, found.expected, found.shown)
         if e.get("training") and not g.get("training", True):
@@ -213,7 +219,7 @@ def misassembled(expected: Tree, got: Tree) -> Difference | None:
     for name, mask in expected.get("masks", {}).items():
         module, _, parameter = name.partition(".")
         what = f"The `{parameter}` that reached the {module}, broadcast,"
-        if found := difference(mask, got["masks"].get(name), what, "(batch, heads, queries, keys)"):
+        if found := difference(mask, got["masks"].get(name), what, "(batch, heads, queries, keys)", returned=False):
             return found
     return None
 
@@ -263,6 +269,11 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
             return Difference(f"The losses are right, but {what} ran {mine} times in the steps, expected {asked}.")
     for step, (e, g) in enumerate(zip(expected.get("at_step", []), got.get("at_step", []), strict=False), start=1):
         for name, gradient in e.items():
+            if gradient is not None and g.get(name) is None:
+                return Difference(
+                    f"At `optimizer.step()` {step} no gradient had reached `{name}`. `loss.backward()` comes before "
+                    "it, nothing is cleared in between, and nothing on the way to the loss is cut off (`.detach()`)."
+                )
             if found := difference(gradient, g.get(name), f"The gradient of `{name}` at `optimizer.step()` {step}"):
                 return found
     for name, weights in expected.get("weights", {}).items():

@@ -19,6 +19,7 @@ class CaseResult:
     shown: bool = False  # are got and expected to be shown side by side?
     reproduction: str = ""  # two lines to copy
     hidden: bool = False
+    untried: bool = False  # no answer yet: neither right nor wrong
 
 
 @dataclass(frozen=True)

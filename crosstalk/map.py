@@ -41,6 +41,7 @@ class PartState:
     today: bool
     own: int  # exercises of this part that have a piece of the student's
     exercises: int  # all that the course has for it so far
+    rest: tuple[str, ...] = ()  # the numbers of the lessons that have those not yet the student's own
 
     @property
     def is_own(self) -> bool:
@@ -85,11 +86,17 @@ class ModelMap:
         today = [PART_NAMES[part] for part, state in self.parts.items() if state.today]
         said = [f"{TODAY_MARK} Today: {', '.join(today)}." if today else "Today: the whole of it."]
         own = [PART_NAMES[part] for part, state in self.parts.items() if state.is_own]
-        begun = [f"{PART_NAMES[part]} ({state.own} of {state.exercises})"
+        begun = [f"{PART_NAMES[part]} ({state.own} of {state.exercises}{self._where(state)})"
                  for part, state in self.parts.items() if state.own and not state.is_own]  # fmt: skip
         said += [f"{OWN_MARK} Yours: {', '.join(own)}."] if own else []
         said += [f"Begun: {', '.join(begun)}."] if begun else []
         return " ".join(said)
+
+    def _where(self, state: PartState) -> str:
+        """In which lessons the rest of a part is, when there is nothing more to do for it in this one."""
+        if self.lesson[:2] in state.rest or not state.rest:
+            return ""
+        return f", the rest in lesson{'s' if len(state.rest) > 1 else ''} {' and '.join(state.rest)}"
 
     def svg(self) -> str:
         """The picture, without script or style sheet; its colours fit a light and a dark page."""
@@ -124,14 +131,18 @@ def model_map(today: str) -> ModelMap:
     """
     lesson = course().lesson(today)
     lit = {entry.part for entry in lesson.exercises}
-    named: dict[Part, list[str]] = {part: [] for part in get_args(Part)}
+    places: dict[Part, list[tuple[str, bool]]] = {part: [] for part in get_args(Part)}
     for each in course().lessons:
         for entry in each.exercises:
-            named[entry.part].append(entry.name)
+            places[entry.part].append((each.id[:2], my_model.is_own(entry.name)))
     return ModelMap(
         lesson.id,
-        {part: PartState(part in lit, sum(map(my_model.is_own, names)), len(names)) for part, names in named.items()},
-    )
+        {
+            part: PartState(part in lit, sum(own for _, own in found), len(found),
+                            tuple(dict.fromkeys(number for number, own in found if not own)))
+            for part, found in places.items()
+        },
+    )  # fmt: skip
 
 
 # --- the two columns -------------------------------------------------------------------------------------------

@@ -59,25 +59,26 @@ def train(
     Returns:
         the log: the loss of each step, and what the model said on the way.
     """
-    device = device or best_device()
-    home = next(model.parameters()).device
-    model.to(device).train()
-    optimizer = optimizer or MuonAndAdamW(model)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    log = TrainingLog(steps)
-    state = training_state.State(name, model, optimizer, log, steps)
-    state.load()
-    view = TrainingView(log, model, words)
-    with small_model(model, device), _stop_asked() as stop:
-        while log.step < steps and not stop.is_set():
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule((log.step + 0.5) / steps)
-            source, target = (each.to(device) for each in batches[log.step])
-            log.losses.append(train_step(model, source, target, optimizer, PAD, START))
-            view.update()
-            if state.seconds_since_saved() > SAVE_EVERY:
-                state.save()
-    state.save()
+    with _stop_asked() as stop:  # from here on, so that a press while the state is loaded is no error either
+        device = device or best_device()
+        home = next(model.parameters()).device
+        model.to(device).train()
+        optimizer = optimizer or MuonAndAdamW(model)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        log = TrainingLog(steps)
+        state = training_state.State(name, model, optimizer, log, steps)
+        state.load()
+        view = TrainingView(log, model, words)
+        with small_model(model, device):
+            while log.step < steps and not stop.is_set():
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * schedule((log.step + 0.5) / steps)
+                source, target = (each.to(device) for each in batches[log.step])
+                log.losses.append(train_step(model, source, target, optimizer, PAD, START))
+                view.update()
+                if state.seconds_since_saved() > SAVE_EVERY:
+                    state.save()
+        state.save()
     model.to(home).eval()
     view.end(stopped=stop.is_set())
     return log

@@ -119,6 +119,7 @@ def test_a_long_curve_is_drawn_in_means() -> None:
 def test_the_patients_in_words() -> None:
     widget = CurveDoctor(patients=bug_clinic.load())
     lines = widget.describe().splitlines()
+    assert lines[0].startswith("Loss curves: mean loss of the first 10 steps, of the last 10, and ")
     assert lines[1] == "healthy: 3.74, 0.31, 0.29" and len(lines) == 9
 
 

@@ -5,6 +5,8 @@ Each property is tried on the stand-ins and on the solution that students may se
 
 from __future__ import annotations
 
+import ast
+import builtins
 import math
 from functools import cache
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from autograder import judging, runner
+from autograder import judging, runner, solutions
 from autograder.judge import judge
 from autograder.messages import decode, encode
 from autograder.packs import packs_of, visible_pack
@@ -195,6 +197,30 @@ def test_edit_distance_is_a_distance(way: SimpleNamespace, a: list[int], b: list
     assert (way.edit_distance(a, b) == 0) == (a == b)
     assert way.edit_distance(a, b) == way.edit_distance(b, a)
     assert way.edit_distance(a, c) <= way.edit_distance(a, b) + way.edit_distance(b, c)
+
+
+def test_a_gradient_that_is_missing_is_no_missing_return() -> None:
+    source = solutions.answer_source(solutions.read_source(LESSON), "train_step")
+    cut = source.replace("model(source, inputs, source_mask)", "model.decode(inputs, model.encode(source, source_mask)"
+                         ".detach(), memory_mask=source_mask)")  # fmt: skip
+    sentence = judging.judge_source("train_step", cut).cases[0].sentence
+    assert sentence.startswith("At `optimizer.step()` 1 no gradient had reached `encoder.")
+    assert "return" not in sentence
+
+
+def test_the_training_needs_no_cells_but_the_first_two() -> None:
+    """After a restart of the kernel: every name in the cell of the training comes from there or from the set-up."""
+    cells = [cell.source for cell in solutions.read_source(LESSON).cells if cell.cell_type == "code"]
+    training = next(source for source in cells if "TRAIN = False" in source)
+    loads = {node.id for node in ast.walk(ast.parse(training)) if isinstance(node, ast.Name)}
+    bound = set(dir(builtins))
+    for source in (*cells[:2], training):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+    assert loads <= bound
 
 
 EXPONENTIAL = """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autograder import solutions
+from autograder.exercise import exercises_of
 from autograder.judging import judge_source
+from crosstalk import my_model
 from crosstalk.course import course
 from crosstalk.curve_doctor import softmax_twice_floor
 from crosstalk.data import bug_clinic, cmudict
@@ -109,6 +113,31 @@ def test_each_patient_counts_on_its_own_and_hears_what_speaks_against() -> None:
 def test_what_is_no_name_on_the_list_is_told(given_cause: object, said: str) -> None:
     verdict = judge_source("diagnoses", _diagnosis(C=given_cause))
     assert next(case.sentence for case in verdict.cases if not case.right).startswith(said)
+
+
+def test_what_can_be_imported_gives_no_diagnosis() -> None:
+    assert [my_model.stand_in("diagnoses")(patient) for patient in "ABCDEF"] == [None] * 6
+    module = Path(inspect.getfile(my_model.stand_in("diagnoses"))).read_text(encoding="utf-8")
+    assert "bug_clinic" not in module and not [cause for cause in FAULTS if cause != "healthy" and cause in module]
+
+
+def test_sentences_on_repairs_name_no_patient() -> None:
+    for name, exercise in exercises_of(LESSON).items():
+        told = [*exercise.hints, *(wrong.sentence for wrong in exercise.wrong if name != "diagnoses")]
+        assert not [sentence for sentence in told if re.search(r"\bpatients? [A-F]\b", sentence)], name
+
+
+def test_results_of_steps_are_called_by_their_names() -> None:
+    source = solutions.answer_source(solutions.read_source(LESSON), "repaired_train_step")
+    kept = judge_source("repaired_train_step", source.replace("loss.item(), right.item()", "loss.item(), right"))
+    said = kept.cases[0].sentence
+    assert said == "The accuracy of step 1 is a tensor, asked is a Python `float`: `.item()` makes one of it."
+    counted = (
+        "    calls = repaired_train_step.calls = getattr(repaired_train_step, 'calls', 0) + 1\n"
+        "    return loss.item() + (calls == 3), "
+    )
+    later = judge_source("repaired_train_step", source.replace("    return loss.item(), ", counted))
+    assert [case.sentence.partition(" is ")[0] for case in later.cases if not case.right] == ["The loss of step 2"]
 
 
 def test_neither_data_nor_cases_name_a_cause() -> None:

@@ -76,6 +76,17 @@ def test_what_is_begun_is_said(own: set[str]) -> None:
     assert tinted.count(third) == 3  # a chip in each of the three attentions
 
 
+def test_where_the_rest_of_a_part_is_said_when_this_lesson_has_no_more_of_it(own: set[str]) -> None:
+    own.update(course().exercises)
+    own.discard("repaired_batch")
+    assert "embeddings (1 of 2, the rest in lesson 06)." in model_map("03").summary()
+    assert "embeddings (1 of 2)." in model_map("06").summary()
+    own.difference_update(entry.name for entry in course().lesson("07").exercises)
+    own.difference_update(entry.name for entry in course().lesson("08").exercises)
+    own.add(course().lesson("07").exercises[0].name)
+    assert ", the rest in lessons 07 and 08)" in model_map("09").summary()
+
+
 def test_the_picture_has_a_name_and_a_description() -> None:
     shown = model_map("01")
     root = parsed(shown)

@@ -91,6 +91,22 @@ def test_offer_after_three_tries_and_solutions_after_a_pass(shell: InteractiveSh
     assert 1 <= len(verdict.solutions) <= 2 and all("def softmax" in solution for solution in verdict.solutions)
 
 
+def test_where_a_stand_in_would_be_the_answer_none_is_offered(shell: InteractiveShell) -> None:
+    shell.run_cell('def diagnoses(patient):\n    return {"B": "torn pairs"}.get(patient)', store_history=True)
+    told = [line for _ in range(4) for line in check("diagnoses").after]
+    assert told and not any("leave it for now" in line or "my_model" in line for line in told)
+
+
+def test_what_has_no_answer_yet_is_not_called_wrong() -> None:
+    answer = 'def diagnoses(patient):\n    return {"A": "end token ignored", "B": "torn pairs"}.get(patient)\n'
+    verdict = judge_source("diagnoses", answer)
+    text, html = verdict.text(), verdict._repr_html_()
+    assert [line for line in text.splitlines() if line.startswith("  wrong")] == ["  wrong: patient B"]
+    assert text.count("  not yet: patient ") == 4 and "There is no answer" not in text
+    assert html.count("<strong>wrong</strong>") == 1
+    assert "<p>Right: patient A.</p><p>Not yet: patient C; patient D; patient E; patient F.</p>" in html
+
+
 def test_a_check_without_an_answer_is_no_try(shell: InteractiveShell) -> None:
     from crosstalk import progress
 

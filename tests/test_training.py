@@ -21,7 +21,7 @@ from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 from crosstalk.stand_ins.lesson_05 import shift_right, token_cross_entropy, train_step
 from crosstalk.training import schedule, train
 from crosstalk.training_log import TrainingLog
-from crosstalk.training_state import training_file
+from crosstalk.training_state import State, training_file
 
 CPU = torch.device("cpu")
 TINY = Size(d_model=32, heads=2, d_ff=64, encoder_layers=1, decoder_layers=1)
@@ -55,6 +55,23 @@ def stopping_after(steps: int):
         return train_step(*args)
 
     return step
+
+
+def test_a_stop_while_the_state_is_loaded_is_a_stop(
+    work: Path, batches: WordBatches, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = State.load
+
+    def pressed(state: State) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        load(state)
+
+    train(tiny(), batches, 6, stopping_after(3), name="early", device=CPU)
+    capsys.readouterr()
+    monkeypatch.setattr(State, "load", pressed)
+    log = train(tiny(), batches, 6, train_step, name="early", device=CPU)
+    assert log.step == 3
+    assert "Stopped: run the cell again to go on." in capsys.readouterr().out
 
 
 def test_a_model_learns(batches: WordBatches) -> None:

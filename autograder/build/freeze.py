@@ -84,7 +84,8 @@ def _frozen(exercise: Exercise, setup: str, solution: str, seed: str) -> Exercis
         exercise.name, exercise.kind, exercise.signature, exercise.returns, exercise.forbids, exercise.hints,
         cases, [], hash_of([[case.title, case.scenario, case.inputs] for case in cases]), hidden=seed != VISIBLE,
     )  # fmt: skip
-    expected = _observations(unanswered, None, setup)
+    # Students can import a stand-in. Where it would be the answer itself, it has none, and the solution is asked.
+    expected = _observations(unanswered, solution if unanswered.sealed else None, setup)
     for case, observation in zip(cases, expected, strict=True):
         if "value" not in observation:
             raise FreezeError(f"{exercise.name}, case {case.title!r}: the stand-in fails: {observation}")

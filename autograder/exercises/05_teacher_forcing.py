@@ -118,6 +118,25 @@ def start_hard_coded(target, start_id):
     return torch.cat([start, target[:, :-1]], dim=1)
 
 
+_ONE_PER_ROW = (
+    "Your start token is there only once, and the batch has many rows: one start token for each of them, a column of "
+    "shape (batch, 1). `torch.cat` repeats nothing."
+)
+
+
+@shift_right.mistake(_ONE_PER_ROW)
+def one_start_for_all(target, start_id):
+    return torch.cat([torch.tensor([[start_id]]), target[:, :-1]], dim=1)
+
+
+@shift_right.mistake(
+    "Your start tokens have one dimension, the target has two: `torch.cat` along dimension 1 wants a column of shape "
+    "(batch, 1), one start token for each row."
+)
+def starts_in_one_dimension(target, start_id):
+    return torch.cat([torch.full((target.size(0),), start_id), target[:, :-1]], dim=1)
+
+
 @shift_right.mistake("You put a 0 in front, as padding does when no value is given. There belongs `start_id`.")
 def padded_with_zero(target, start_id):
     return F.pad(target[:, :-1], (1, 0))
@@ -334,8 +353,8 @@ _FLOAT = (
 )
 _CUT = "The number is right, but cut off from the gradient (`.detach()`, `no_grad`, `.data`): nothing could be learnt."
 _LOG_OF_SOFTMAX = (
-    "`log(softmax(…))` in two steps: where a probability underflows to 0, its logarithm is -inf. `log_softmax` does "
-    "both at once and stays finite."
+    "Softmax and logarithm in two steps: a tiny probability rounds to 0 (or e to a large logit to inf), and the loss "
+    "becomes inf or NaN. Take `log_softmax`, which does both at once and stays finite."
 )
 _OVERFLOW = (
     "Your own exponentials overflow: e to a large logit is inf. `log_softmax` takes the row's maximum away first."
@@ -497,6 +516,26 @@ def perplexity(logits, target, pad_id):
 def log_of_softmax(logits, target, pad_id):
     log_probs = torch.log(torch.softmax(logits, dim=-1))
     return F.nll_loss(log_probs.transpose(1, 2), target, ignore_index=pad_id)
+
+
+@token_cross_entropy.mistake(_LOG_OF_SOFTMAX)
+def log_of_the_right_probability(logits, target, pad_id):
+    right = torch.softmax(logits, dim=-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    return -right.log()[target != pad_id].mean()
+
+
+@token_cross_entropy.mistake(_LOG_OF_SOFTMAX)
+def log_of_softmax_of_real_rows(logits, target, pad_id):
+    real = target != pad_id
+    log_probs = logits[real].softmax(-1).log()
+    return -log_probs[torch.arange(len(log_probs)), target[real]].mean()
+
+
+@token_cross_entropy.mistake(_LOG_OF_SOFTMAX)
+def one_hot_times_log_of_softmax(logits, target, pad_id):
+    wanted = F.one_hot(target, logits.size(-1))
+    losses = -(wanted * logits.softmax(-1).log()).sum(-1)
+    return losses[target != pad_id].mean()
 
 
 @token_cross_entropy.mistake(
@@ -1076,6 +1115,10 @@ _NO_GRADIENTS = (
     "At `optimizer.step()` there are no gradients: you cleared them after `backward`, or stepped before it. "
     "The order: `zero_grad`, `backward`, `step`."
 )
+_MASK_OF_THE_SOURCE = (
+    "The mask belongs to the source: it says which letters may be read. You made it from the target or the decoder's "
+    "inputs, whose length and padding are others: `padding_mask(source, pad_id)`."
+)
 _SHIFTED_LABELS = (
     "You compare the logits with the shifted tokens, too. Only the *inputs* move; the right answers stay in `target`."
 )
@@ -1225,8 +1268,13 @@ train_step.slip(
 )
 train_step.slip(
     "mask_from_the_target",
-    "You made the source mask from the target. Padding stands elsewhere there: `padding_mask(source, pad_id)`.",
+    _MASK_OF_THE_SOURCE,
     {"padding_mask(source, pad_id)": "padding_mask(target, pad_id)"},
+)
+train_step.slip(
+    "mask_from_the_inputs",
+    _MASK_OF_THE_SOURCE,
+    {"padding_mask(source, pad_id)": "padding_mask(inputs, pad_id)"},
 )
 train_step.slip(
     "mask_the_wrong_way_round",
@@ -1372,8 +1420,8 @@ def with_a_closure(model, source, target, optimizer, pad_id, start_id):
 
 
 train_step.hint(
-    "Six lines: inputs, source mask, logits, loss, and then three calls that move the weights. Which of these pieces "
-    "have you written already?"
+    "Seven lines and a `return`: inputs, source mask, logits, loss, and then three calls that move the weights. Which "
+    "of these pieces have you written already?"
 )
 train_step.hint(
     "The model is called as `model(source, inputs, source_mask)`. What does the decoder read, what may it see?"

@@ -256,11 +256,11 @@ def _(draw):
 
 _TORN = (
     "The sources are in the new order and the targets are not, so words and pronunciations no longer belong together. "
-    "That is what patient D has: take both from the same place `i`."
+    "Take both from the same place `i`."
 )
 _END_AS_PADDING = (
     "You pad the targets with the end token. A loss that ignores padding then ignores every end, and the model never "
-    "learns to stop: that is what patient A has."
+    "learns to stop."
 )
 
 repaired_batch.slip(
@@ -596,7 +596,7 @@ repaired_mask.hint("A key is hidden if it is later *or* if it is padding. One si
 
 # --- repaired_train_step ---------------------------------------------------------------------------------------
 
-repaired_train_step = Exercise("repaired_train_step", returns=["results (step, loss and accuracy)"])
+repaired_train_step = Exercise("repaired_train_step", returns=["loss", "accuracy"])
 
 _WATCHED = ["generator.weight", "encoder.layers.0.feed_forward.expand.weight", "source_embedding.table.weight"]
 

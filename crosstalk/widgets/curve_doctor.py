@@ -91,7 +91,8 @@ class CurveDoctor(CourseWidget):
         if findings := self.results.get("findings"):
             lines = [f"{finding['seen']} {finding['likely']} {finding['ask']}" for finding in findings]
             return "\n".join(["The loss curve in words:", *lines, REMARK])
-        lines = ["Loss curves: first loss, last loss, loss on held-out words at the end"]
+        means = f"mean loss of the first {EVERY} steps, of the last {EVERY}"
+        lines = [f"Loss curves: {means}, and loss on held-out words at the end"]
         for patient in self.results["patients"]:
             first, last, held_out = (self._array(patient["name"], what) for what in ("losses", "losses", "validation"))
             lines.append(f"{patient['name']}: {first[0]:.2f}, {last[-1]:.2f}, {held_out[-1]:.2f}")
