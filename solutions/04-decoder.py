@@ -234,7 +234,8 @@ check("cross_attention")
 hint("cross_attention")
 
 # %% [markdown]
-# `trace` runs your answer on its first case and shows, line by line, what each line made:
+# `trace` runs your answer on its first case and shows, line by line, what each line made. Give each step a name, and
+# `trace` shows it:
 
 # %%
 trace("cross_attention")
@@ -258,8 +259,9 @@ heat_map(weights[0, 0], inputs, letters, "Cross-attention weight, head 0, untrai
 plt.show()
 
 # %% [markdown]
-# Random layers give random weights: none far from 1/8 = 0.125, and no pattern that has to do with the word. Which
-# letter to read when is what training has to find.
+# Random layers give random weights. Even ones would be 1/8 = 0.125; here they go from 0.05 to 0.26. The column of the s
+# is the brightest in three of the five rows, so even a random head has its likings. They come from the numbers that
+# were drawn, not from how the word is said. Which letter to read when is what training has to find.
 #
 # ## 3. Three attentions, three masks
 #
@@ -675,8 +677,9 @@ hint("EncoderDecoder")
 # %% [markdown]
 # ### Put together, on a real batch
 #
-# 64 words of the dictionary, and a model of the size that lesson 05 trains. The generator shares the table of the
-# target embedding: one vector for each phoneme, to read it and to score it (Press & Wolf 2017).
+# 64 words of the dictionary, and a model of the size that lesson 05 trains, but for one thing. Here the generator
+# shares the table of the target embedding: one vector for each phoneme, to read it and to score it (Press & Wolf 2017).
+# In lesson 05 it has weights and biases of its own, 42 · 128 + 42 = 5,418 more: 1,139,370 in all. There you see why.
 
 # %%
 rows = cmudict.load("train").shuffle(seed=0).select(range(64))
@@ -784,11 +787,22 @@ plt.show()
 #
 # - Each row is labelled `what it has read → what it predicts`. In translation models, Chen et al. (2020) found weights
 #   to line up better with the token that is *read*. Which of the two do the letters with most weight go with here?
+#   (Below is an answer.)
 # - The pictures differ from head to head and from layer to layer. Showing one of them, or their mean, is a choice. So
-#   we name each as what it is: **cross-attention weight, layer l, head h**.
+#   we name each as what it is: **cross-attention weight, layer l, head h**. Layers are counted from 0, so layer 1 is
+#   the second one, the last of this model.
 # - A weight says how much of that place's *value* was carried. A place of the memory is not a letter: the encoder has
 #   mixed its neighbours into it. Whether weights *explain* what a model says is disputed: Jain & Wallace (2019) and
 #   Wiegreffe & Pinter (2019) are the two sides of it.
+#
+# <details><summary>Which of the two?</summary>
+#
+# Here, with the token that is predicted. Head 0 has 1.00 on the h where `<start>` was read and `TH` is predicted, 0.90
+# on the o for `AO`, 1.00 on the second t for `T`, 0.97 on the s for `S`. Where `T` was *read*, no head looks back at
+# that t. Only the last row is unclear: `<end>` has no letter of its own, and the heads disagree. (This is one word, in
+# one layer of one model with pre-LN.)
+#
+# </details>
 #
 # To learn what a model *uses*, change something and look: an intervention.
 #
@@ -841,6 +855,17 @@ plt.show()
 # Compare the two pictures, and compare them with the weights above. A dark cell means: without that letter, the right
 # token is no longer likely. Where a letter has much weight and hiding it changes little, the weight alone would have
 # misled you.
+#
+# <details><summary>What we see</summary>
+#
+# - Head 0 puts a weight of 1.00 on the first h for `TH`. Yet hiding that h from cross-attention moves `TH` from 0.95 to
+#   0.91 only, while hiding the t takes it to 0.00.
+# - Hide the h from the encoder too, and `TH` falls to 0.00. So the h is needed after all: the encoder has told the t
+#   about it, and the row of the t says `TH` alone.
+# - In the same way the g matters for `AO`: 0.93 without its row, 0.08 without the letter. For the s and `S`, both
+#   pictures say 0.00: that sound comes from its own letter.
+#
+# </details>
 #
 # ### Play: change where it looks
 #

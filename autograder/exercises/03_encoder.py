@@ -676,7 +676,48 @@ embedding.slip(
     "No gradient reaches the table: something on the way (`.detach()`, `.data`, `no_grad`) cut it. It must learn.",
     {_VECTORS: "vectors = self.table(tokens).detach() * math.sqrt(self.d_model)"},
 )
-
+embedding.slip(
+    "padding_filled_and_trained",
+    "The row of the padding is neither zero at the start nor left alone in training. Give `padding_idx=pad_id` to the "
+    "Embedding, and set the row back to 0 after `nn.init`.",
+    {", padding_idx=pad_id": "", _ZERO: "pass"},
+)
+# What a first try lacks, it often lacks together: each part with its words and its edits.
+_PARTS = {
+    "root": ("the vectors are not multiplied by √d_model", {_VECTORS: "vectors = self.table(tokens)"}),
+    "spread": (
+        "the table begins with the standard deviation 1 of `nn.Embedding`, and not with d_model^-½",
+        {_NORMAL: "pass"},
+    ),
+    "padding": (
+        "the row of the padding is neither zero nor left alone in training, since `padding_idx` is missing",
+        {", padding_idx=pad_id": "", _ZERO: "pass"},
+    ),
+    "filled": ("`nn.init` filled the row of the padding, and nothing set it back to 0", {_ZERO: "pass"}),
+    "start": ("`start` has no effect", {_END: "end, start = tokens.size(1), 0"}),
+    "short": (
+        "the positions end at a longest length",
+        {_LONGER: "pass\n", "sinusoidal_positions(64, d_model)": "sinusoidal_positions(512, d_model)"},
+    ),
+    "saved": ("the positions would be saved with the weights", {", persistent=False": ""}),
+    "plain": (
+        "the positions are a plain tensor and no buffer, so they would stay behind on the CPU",
+        {'self.register_buffer("positions", ': "self.positions = (", ", persistent=False)": ")"},
+    ),
+}
+for _together in (
+    "root spread", "root spread padding", "root spread start", "root spread padding start", "root filled",
+    "root padding", "root start", "spread padding", "spread start", "filled start", "short filled", "short spread",
+    "short padding", "short root", "short root spread", "short root spread padding", "short root spread saved",
+    "short filled saved", "short spread saved", "short plain", "short plain filled", "short plain spread",
+    "short plain root spread", "filled saved", "spread saved",
+):  # fmt: skip
+    _words = [_PARTS[part][0] for part in _together.split()]
+    embedding.slip(
+        "_and_".join(_together.split()),
+        f"{('Two', 'Three', 'Four')[len(_words) - 2]} things: {'; '.join(_words[:-1])}; and {_words[-1]}.",
+        {old: new for part in _together.split() for old, new in _PARTS[part][1].items()},
+    )
 
 _SAVED_AND_SHORT = (
     "Two things: the positions end at a longest length, and they would be saved with the weights. Make more of them "
@@ -2027,14 +2068,30 @@ _LOOP = "for layer in self.layers:\n            states = layer(states, mask)\n"
 _STEP = "states = layer(states, mask)"
 _MEMORY = "return self.norm(states)"
 _SHARED = (
-    "`[layer] * n` is one layer n times: they share their weights. Make a new one for each place, "
-    "`EncoderLayer(…) for _ in range(layers)`."
+    "All layers are one and the same object, as in `[layer] * n`: they share their weights. Make a new one for each "
+    "place, `EncoderLayer(…) for _ in range(layers)`."
 )
+_SHARED_LIST = "self.layers = nn.ModuleList([EncoderLayer(d_model, heads, d_ff, dropout)] * layers)"
 
 encoder.slip(
     "layers_shared",
     _SHARED,
-    {_LAYERS: "self.layers = nn.ModuleList([EncoderLayer(d_model, heads, d_ff, dropout)] * layers)"},
+    {_LAYERS: _SHARED_LIST},
+)
+encoder.slip(
+    "layers_shared_without_dropout",
+    f"{_SHARED} And hand on `dropout`.",
+    {_LAYERS: _SHARED_LIST.replace(", dropout", "")},
+)
+encoder.slip(
+    "layers_shared_without_mask",
+    f"{_SHARED} And give each the mask.",
+    {_LAYERS: _SHARED_LIST, _STEP: "states = layer(states)"},
+)
+encoder.slip(
+    "layers_shared_without_norm",
+    f"{_SHARED} And norm the last states: `return self.norm(states)`.",
+    {_LAYERS: _SHARED_LIST, _MEMORY: "return states"},
 )
 encoder.slip(
     "one_layer_used_again",

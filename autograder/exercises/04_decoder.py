@@ -108,6 +108,16 @@ project_memory.slip(
     {_KEYS: "keys = split_heads(memory, attention.heads)", _VALUES: "values = split_heads(memory, attention.heads)"},
 )
 project_memory.slip(
+    "values_not_projected",
+    "The values are the memory itself, split: W_V is forgotten. Project first, `attention.value(memory)`, then split.",
+    {"attention.value(memory)": "memory"},
+)
+project_memory.slip(
+    "keys_not_projected",
+    "The keys are the memory itself, split: W_K is forgotten. Project first, `attention.key(memory)`, then split.",
+    {"attention.key(memory)": "memory"},
+)
+project_memory.slip(
     "heads_not_split",
     "The heads are not split: (batch, source, d_model) should become (batch, heads, source, d_head), by `split_heads`.",
     {_KEYS: "keys = attention.key(memory)", _VALUES: "values = attention.value(memory)"},
@@ -460,11 +470,43 @@ cross.slip(
     "You normed the states. That is the work of `DecoderLayer`, before it calls this function.",
     {"attention.query(states)": "attention.query(F.layer_norm(states, states.shape[-1:]))"},
 )
-cross.slip(
-    "attention_inside_ignored",
-    "You call `masked_attention` yourself. Call `attention.attention`: fast training puts another one in its place.",
-    {_CARRIED: "masked_attention(queries, keys, values, memory_mask)"},
+_BY_ITSELF = (
+    "You compute the attention yourself, or call `masked_attention`. Call `attention.attention`: fast training puts "
+    "another one in its place."
 )
+cross.slip("attention_inside_ignored", _BY_ITSELF, {_CARRIED: "masked_attention(queries, keys, values, memory_mask)"})
+_SCORES = "scores = queries @ keys.transpose(-2, -1) / keys.size(-1) ** 0.5"
+_UNSCALED = "scores = queries @ keys.transpose(-2, -1)"
+_HIDE = "scores = scores if memory_mask is None else scores.masked_fill(~memory_mask, {0})"
+_OWN = "carried, weights = scores.softmax(-1) @ values, scores.softmax(-1)"
+_INFINITY, _LOW = "-float('inf')", "-1e9"
+for _name, _low in (("infinity", _INFINITY), ("a_thousand_million", _LOW)):
+    cross.slip(
+        f"own_softmax_with_{_name}",
+        _BY_ITSELF,
+        {f"carried, weights = {_CARRIED}": "\n    ".join([_SCORES, _HIDE.format(_low), _OWN])},
+    )
+    cross.slip(
+        f"own_softmax_unscaled_with_{_name}",
+        f"{_BY_ITSELF} Yours also forgets to divide the scores by √d_head.",
+        {f"carried, weights = {_CARRIED}": "\n    ".join([_UNSCALED, _HIDE.format(_low), _OWN])},
+    )
+cross.slip(
+    "own_softmax_without_mask",
+    f"{_BY_ITSELF} Yours also forgets the mask, so the padding of the source takes a share of the weight.",
+    {f"carried, weights = {_CARRIED}": "\n    ".join([_SCORES, _OWN])},
+)
+cross.slip(
+    "own_softmax_unscaled_without_mask",
+    f"{_BY_ITSELF} Yours also forgets the mask, and to divide the scores by √d_head.",
+    {f"carried, weights = {_CARRIED}": "\n    ".join([_UNSCALED, _OWN])},
+)
+cross.slip(
+    "fused_attention_of_torch",
+    f"{_BY_ITSELF} And it is from there that the weights come.",
+    {f"carried, weights = {_CARRIED}":
+     "carried, weights = F.scaled_dot_product_attention(queries, keys, values, memory_mask), None"},
+)  # fmt: skip
 cross.slip(
     "head_by_head",
     "You call the attention once for each head. It takes all heads at once: hand it (batch, heads, length, d_head).",
@@ -481,12 +523,32 @@ def whole_attention_on_states(attention, states, keys, values, memory_mask=None)
     return attention(states, mask=memory_mask)
 
 
-@cross.mistake(
-    "You call `attention(states, keys)`, which projects what is projected already. Of its steps three are left: "
-    "queries, `attention.attention`, and the output projection."
+_WHOLE_MODULE = (
+    "You call the module, `attention(states, keys, …)`, which projects what is projected already. Of its steps three "
+    "are left: queries, `attention.attention`, and the output projection."
 )
+
+
+@cross.mistake(_WHOLE_MODULE)
 def whole_attention_on_keys(attention, states, keys, values, memory_mask=None):
     return attention(states, merge_heads(keys), memory_mask)
+
+
+for _module_call in (
+    "attention(states, keys, values, memory_mask)", "attention(states, keys, memory_mask)", "attention(states, keys)",
+    "attention(states, values, memory_mask)", "attention(states, keys, values)",
+):  # fmt: skip
+    cross.slip(
+        f"the_module_as_{_module_call.replace('(', '_').replace(')', '').replace(', ', '_')}",
+        _WHOLE_MODULE,
+        {_QUERIES: "pass", f"carried, weights = {_CARRIED}": f"output, weights = {_module_call}",
+         _BACK: "return output, weights"},
+    )  # fmt: skip
+cross.slip(
+    "the_module_with_queries",
+    _WHOLE_MODULE,
+    {_CARRIED: "attention(queries, keys, values, memory_mask)"},
+)
 
 
 @cross.also_right
@@ -873,6 +935,35 @@ layer.slip(
     "made.",
     {_SELF_SUM: "total = states + self.dropout(attended)", _READ_SUM: "total = total + self.dropout(read)",
      _LAST: "return total + self.dropout(processed)"},
+)  # fmt: skip
+_ASKS_WITH_ATTENDED = {_SELF_SUM: "attended = self.dropout(attended)",
+                       _ASKING: "asking = self.cross_attention_norm(attended)"}  # fmt: skip
+layer.slip(
+    "first_sum_left_out",
+    "Cross-attention reads only what self-attention gave, and the states are added once, after both: the first sum is "
+    "missing. Each of the three sub-layers adds to the states, and the next reads the sum.",
+    _ASKS_WITH_ATTENDED,
+)
+layer.slip(
+    "asks_without_the_states",
+    "Cross-attention reads only what self-attention gave, without the states. It reads the sum of both: add first, "
+    "then norm the new states.",
+    _ASKS_WITH_ATTENDED | {_READ_SUM: "states = states + attended + self.dropout(read)"},
+)
+layer.slip(
+    "one_sum_at_the_end",
+    "There is one sum, at the very end, and in between each sub-layer reads only what the one before it gave. There "
+    "are three: each sub-layer adds to the states, and the next reads the sum.",
+    _ASKS_WITH_ATTENDED
+    | {_READ_SUM: "read = self.dropout(read)", "self.feed_forward_norm(states)": "self.feed_forward_norm(read)"},
+)
+layer.slip(
+    "added_up_at_the_end",
+    "Each sub-layer reads only what the one before it gave, and everything is added up at the end. Add after each, and "
+    "let the next read the sum.",
+    _ASKS_WITH_ATTENDED
+    | {_READ_SUM: "read = self.dropout(read)", "self.feed_forward_norm(states)": "self.feed_forward_norm(read)",
+       _LAST: "return states + attended + read + self.dropout(processed)"},
 )  # fmt: skip
 layer.slip(
     "feed_forward_on_the_old",
@@ -1356,6 +1447,10 @@ decoder.slip(
     {_STACK: "self.layers = nn.ModuleList([DecoderLayer(d_model, heads, d_ff, dropout)] * layers)"},
 )  # fmt: skip
 decoder.slip(
+    "shared_layers_without_dropout", f"{_SHARED} And hand on `dropout`.",
+    {_STACK: "self.layers = nn.ModuleList([DecoderLayer(d_model, heads, d_ff)] * layers)"},
+)  # fmt: skip
+decoder.slip(
     "always_the_first_layer",
     "You run the first layer again and again. Each layer of `self.layers` has its turn.",
     {_STEP: _STEP.replace("layer(", "self.layers[0](")},
@@ -1397,10 +1492,21 @@ decoder.slip(
     {_STEP: "states = layer(states, memory, target_mask, target_mask)"},
 )
 decoder.slip("memory_replaced", _CONSTANT, {_STEP: f"{_STEP}\n            memory = states"})
+_MEMORY_MOVES = (
+    "The layers change the memory, and `states` stays what it was. It is the other way round: the memory is the same "
+    "for all layers, and `states` goes from one to the next."
+)
+_INTO_MEMORY = "memory = layer(states, memory, target_mask, memory_mask)"
+decoder.slip("result_into_the_memory", _MEMORY_MOVES, {_STEP: _INTO_MEMORY, _FINAL: "return self.norm(memory)"})
+decoder.slip("result_into_the_memory_and_lost", _MEMORY_MOVES, {_STEP: _INTO_MEMORY})
+decoder.slip(
+    "result_into_the_memory_without_masks",
+    f"{_MEMORY_MOVES} And pass on both masks.",
+    {_STEP: "memory = layer(states, memory)", _FINAL: "return self.norm(memory)"},
+)
 decoder.slip(
     "memory_moves_alone",
-    "The layers change the memory, and `states` stays what it was. It is the other way round: the memory is the same "
-    "for all layers, and `states` goes from one to the next.",
+    _MEMORY_MOVES,
     {_STEP: "memory = layer(memory, states, memory_mask, target_mask)", _FINAL: "return self.norm(memory)"},
 )
 decoder.slip(
