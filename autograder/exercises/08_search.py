@@ -18,10 +18,10 @@ NEVER = float("-inf")
 
 def _drawn(draw, make, fits):
     """The first of many draws that fits: cases have no ties, and tell apart what they are there to tell apart."""
-    for _ in range(5_000):
+    for _ in range(50_000):
         if fits(made := make(draw)):
             return made
-    raise ValueError("none of 5,000 draws fits")
+    raise ValueError("none of 50,000 draws fits")
 
 
 # --- beam_step -------------------------------------------------------------------------------------------------
@@ -109,6 +109,10 @@ _WRONG_PARENT = (
     "The parent is wrong: the flat table has V places for each beam, so place i belongs to beam `i // V`, whatever the "
     "width. (And the token is `i % V`.)"
 )
+_BOTH_WRONG = (
+    "Parent and token are wrong: the flat table has V places for each beam, so divide by V: `i // V`, `i % V`. V is "
+    "`log_probs.size(1)`."
+)
 _PROBABILITIES = (
     "You add probabilities. A sequence's probability is the product over its tokens, so the logarithms are added: "
     "`scores[:, None] + log_probs`."
@@ -132,10 +136,11 @@ _IN_PLACE = "The result is right, but you changed an argument in place (`+=`). W
 beam_step.slip("parent_by_width", _WRONG_PARENT, {"places // vocabulary": "places // width"})
 beam_step.slip("parent_by_beams", _WRONG_PARENT, {"places // vocabulary": "places // len(scores)"})
 beam_step.slip(
-    "both_by_width",
-    "Parent and token are wrong: the flat table has V places for each beam, so divide by V: `i // V`, `i % V`.",
-    {"places // vocabulary, places % vocabulary": "places // width, places % width"},
+    "both_by_width", _BOTH_WRONG, {"places // vocabulary, places % vocabulary": "places // width, places % width"}
 )
+beam_step.slip("both_by_beams", _BOTH_WRONG, {
+    "places // vocabulary, places % vocabulary": "places // len(scores), places % len(scores)"
+})  # fmt: skip
 beam_step.slip(
     "parent_and_token_exchanged",
     "Parents and tokens have changed places: `i // V` is the beam that an expansion comes from, `i % V` its token, and "
@@ -388,7 +393,7 @@ beam_step.hint(
 
 # --- beam_search -----------------------------------------------------------------------------------------------
 
-beam_search = Exercise("beam_search", returns=["best", "score"])
+beam_search = Exercise("beam_search", returns=["ids", "score"])
 
 
 def _tree(draw, vocabulary, depth, start_id, end_id, scale=1.0, end=0.0, dtype=torch.float32):
@@ -1219,6 +1224,16 @@ beam_search.slip(
     {"prefixes[ended, 1:].tolist()": "prefixes[ended, 1:]", "prefixes[0, 1:].tolist()": "prefixes[0, 1:]"},
 )
 beam_search.slip(
+    "both_as_tensors",
+    "You return tensors. Asked are a list of Python ints, `.tolist()`, and a Python float, `.item()`.",
+    {
+        "prefixes[ended, 1:].tolist()": "prefixes[ended, 1:]",
+        "prefixes[0, 1:].tolist()": "prefixes[0, 1:]",
+        "scores[ended].tolist()": "scores[ended]",
+        "scores[0].item()": "scores[0]",
+    },
+)
+beam_search.slip(
     "score_left_out",
     "You return the sequence alone. Asked are two things: the sequence and its score.",
     {"return max(finished, key=lambda pair: pair[1])": "return max(finished, key=lambda pair: pair[1])[0]",
@@ -1952,41 +1967,54 @@ top_p_filter.hint(
 sampling_distribution = Exercise("sampling_distribution", returns=["probabilities (…, V)"])
 
 
-def _distribution(draw, shape, temperature=1.0, k=None, p=None, dtype=torch.float32, hide=()):
-    """Logits without ties, for which the order of the steps matters where there are several."""
+def _row(draw, size, temperature=1.0, k=None, p=None, dtype=torch.float32, hide=()):
+    """Logits (size,) without ties, and with no mass near p at any of the steps."""
 
     def make(draw):
-        logits = draw.normal(*shape, scale=1.5, dtype=dtype)
+        logits = draw.normal(size, scale=1.5, dtype=dtype)
         return _hidden(logits, *hide) if hide else logits
 
     def mass_apart(logits):
-        ranked = logits.double().softmax(dim=-1).sort(dim=-1, descending=True).values
-        return ((ranked.cumsum(dim=-1) - p).abs() > 0.01).all()
+        ranked = logits.double().softmax(dim=-1).sort(descending=True).values
+        return bool(((ranked.cumsum(dim=-1) - p).abs() > 0.01).all())
 
-    def sound(logits):
-        real = logits.sort(dim=-1, descending=True).values[..., : logits.size(-1) - len(hide)]
-        if (real.diff(dim=-1) > -0.02).any():
-            return False
-        if p is None:
-            return True
+    def apart(logits):
+        real = logits.sort(descending=True).values[: size - len(hide)]
         cooled = logits / temperature
         left = cooled if k is None else lesson_08.top_k_filter(cooled, k)
-        ours = lesson_08.top_p_filter(left, p)
-        if not (mass_apart(logits) and mass_apart(cooled) and mass_apart(left)):
-            return False
-        kept = [ours > NEVER]
-        if temperature != 1:
-            early = lesson_08.top_p_filter(logits if k is None else lesson_08.top_k_filter(logits, k), p)
-            kept.append(early > NEVER)
-        if k is not None:
-            alone = lesson_08.top_p_filter(cooled, p)
-            kept.append(lesson_08.top_k_filter(alone, k) > NEVER)
-            if torch.equal(kept[-1], alone > NEVER):
-                return False
-        kept.append(left > NEVER)
-        return all(not torch.equal(kept[0], other) for other in kept[1:])
+        return bool((real.diff() < -0.02).all()) and (p is None or all(map(mass_apart, (logits, cooled, left))))
 
-    return _drawn(draw, make, sound)
+    return _drawn(draw, make, apart)
+
+
+def _told_apart(logits, temperature=1.0, k=None, p=None):
+    """Which wrong orders of the steps keep other tokens of this row than the right one does."""
+    if p is None:
+        return set()
+    cooled = logits / temperature
+    left = cooled if k is None else lesson_08.top_k_filter(cooled, k)
+    kept = {"no p": left}
+    if temperature != 1:
+        kept["p first"] = lesson_08.top_p_filter(logits if k is None else lesson_08.top_k_filter(logits, k), p)
+    if k is not None:
+        kept["k last"] = lesson_08.top_k_filter(lesson_08.top_p_filter(cooled, p), k)
+    right = lesson_08.top_p_filter(left, p) > NEVER
+    return {name for name, wrong in kept.items() if not torch.equal(right, wrong > NEVER)}
+
+
+def _distribution(draw, shape, temperature=1.0, k=None, p=None, dtype=torch.float32, hide=()):
+    """Logits without ties, for which the order of the steps matters where there are several.
+
+    Each row is the best of many: few rows tell everything apart, but together they do.
+    """
+    rows, told = [], set()
+    for _ in range(math.prod(shape[:-1])):
+        candidates = [_row(draw, shape[-1], temperature, k, p, dtype, hide) for _ in range(1 if p is None else 60)]
+        rows.append(max(candidates, key=lambda row: len(_told_apart(row, temperature, k, p) - told)))
+        told |= _told_apart(rows[-1], temperature, k, p)
+    if p is not None and len(told) < 1 + (temperature != 1) + (k is not None):
+        raise ValueError(f"these rows tell apart {sorted(told)} only")
+    return torch.stack(rows).reshape(shape)
 
 
 @sampling_distribution.case("nothing given: the softmax")
@@ -2062,6 +2090,10 @@ _P_COLD = (
 )
 _NO_SOFTMAX = "You return logits. Asked are probabilities: take the softmax at the end."
 _NOT_RENORMALISED = "The probabilities no longer sum to 1: what the filters leave has to be normalised again."
+_PROBABILITIES_FILTERED = (
+    "You filter probabilities. The filters take logits and put -inf where a token is dropped, and -inf is no "
+    "probability: filter the logits, and take the softmax last."
+)
 _LOGITS_CHANGED = "You changed the logits in place (`/=`). Write `logits = logits / temperature`."
 
 sampling_distribution.slip("times_temperature", _TIMES_TEMPERATURE, {"logits / temperature": "logits * temperature"})
@@ -2198,6 +2230,51 @@ def none_handed_on(logits, temperature=1.0, k=None, p=None):
     return top_p_filter(top_k_filter(logits / temperature, k), p).softmax(dim=-1)
 
 
+sampling_distribution.slip(
+    "k_not_tested",
+    "`k` may be None, which `top_k_filter` cannot take. None means: leave this filter out. Test `if k is not None` "
+    "first.",
+    {"if k is not None:": "if True:"},
+)
+sampling_distribution.slip(
+    "p_not_tested",
+    "`p` may be None, which `top_p_filter` cannot take. None means: leave this filter out. Test `if p is not None` "
+    "first.",
+    {"if p is not None:": "if True:"},
+)
+
+
+@sampling_distribution.mistake(_PROBABILITIES_FILTERED)
+def filters_after_the_softmax(logits, temperature=1.0, k=None, p=None):
+    chances = (logits / temperature).softmax(dim=-1)
+    if k is not None:
+        chances = top_k_filter(chances, k)
+    if p is not None:
+        chances = top_p_filter(chances, p)
+    return chances / chances.sum(dim=-1, keepdim=True)
+
+
+@sampling_distribution.mistake(_PROBABILITIES_FILTERED)
+def filters_after_the_softmax_and_no_more(logits, temperature=1.0, k=None, p=None):
+    chances = (logits / temperature).softmax(dim=-1)
+    if k is not None:
+        chances = top_k_filter(chances, k)
+    if p is not None:
+        chances = top_p_filter(chances, p)
+    return chances
+
+
+@sampling_distribution.mistake(_PROBABILITIES_FILTERED)
+def one_filter_after_the_softmax(logits, temperature=1.0, k=None, p=None):
+    logits = logits / temperature
+    if k is not None:
+        logits = top_k_filter(logits, k)
+    chances = logits.softmax(dim=-1)
+    if p is not None:
+        chances = top_p_filter(chances, p)
+    return chances / chances.sum(dim=-1, keepdim=True)
+
+
 @sampling_distribution.mistake(
     "Dropped tokens are set to 0 before the softmax, and so come back: e⁰ is 1. Leave them at -inf."
 )
@@ -2268,7 +2345,7 @@ def _uneven(draw, rows, vocabulary, **options):
         rows_differ = (asked[0] - asked[-1]).abs().max() > 0.2 or rows == 1
         return spread and second.all() and far and rows_differ
 
-    return _drawn(draw, lambda draw: _distribution(draw, (rows, vocabulary), **options), sound)
+    return _drawn(draw, lambda draw: torch.stack([_row(draw, vocabulary, **options) for _ in range(rows)]), sound)
 
 
 @sample.case("k = 1 leaves one token to each row")
@@ -2339,6 +2416,13 @@ _EVEN = (
 )
 
 sample.slip("column", _KEPT_DIMENSION, {", generator=generator)[:, 0]": ", generator=generator)"})
+sample.slip("squeezed_at_the_front", _KEPT_DIMENSION, {"[:, 0]": ".squeeze(0)"})
+sample.slip(
+    "squeezed_throughout",
+    "`squeeze()` takes away every dimension of size one, so with a batch of one no dimension is left. Asked is "
+    "(batch,) there, too: `[:, 0]` or `.squeeze(-1)`.",
+    {"[:, 0]": ".squeeze()"},
+)
 sample.slip("row_zero", (
     "`[0]` is the first row. The draws stand in the one column of (batch, 1): `[:, 0]`."
 ), {"[:, 0]": "[0]"})  # fmt: skip
