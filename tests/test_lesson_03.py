@@ -7,6 +7,7 @@ PyTorch's is in test_parity.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from autograder.build.freeze import wrong_source
+from autograder.exercise import exercises_of
+from autograder.judging import judge_source
+from autograder.packs import cases_hash, visible_pack
+from autograder.solutions import answer_source, read_source
 from crosstalk import my_model
+from crosstalk.course import course
 
 each_way = ways.each_way(until=3)
 quick = settings(max_examples=25, deadline=None)
@@ -232,3 +239,34 @@ def test_a_table_of_spread_one_makes_an_untrained_model_sure_and_wrong() -> None
     wide, right = (F.cross_entropy(states @ (torch.randn(42, 128) * std).T, answers) for std in (1, 128**-0.5))
     assert abs(right - math.log(42)) < 1
     assert wide > 4 * math.log(42)
+
+
+# --- names of mistakes -----------------------------------------------------------------------------------------
+
+_OTHER_FORMS = {
+    "softmax": "with_logsumexp",
+    "masked_attention": "a_thousand_million_taken_away",
+    "split_heads": "with_unflatten",
+    "merge_heads": "with_cat",
+    "LayerNorm": "WithVarMean",
+    "MultiHeadAttention": "WithEinsum",
+    "EncoderLayer": "DropoutByHand",
+}
+
+
+@pytest.mark.parametrize(("name", "mistake"), [("Encoder", "layers_shared"), ("EncoderLayer", "norm_on_the_output")])
+def test_a_mistake_is_named_whatever_the_own_pieces_look_like(
+    name: str, mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistakes may enlarge rounding, and the student's own pieces round in another way than the stand-ins."""
+    monkeypatch.setenv("CROSSTALK_WORK", str(tmp_path))
+    for other in course().earlier_exercises(name):
+        if form := _OTHER_FORMS.get(other):
+            lesson, _ = course().find(other)
+            right = next(right for right in exercises_of(lesson)[other].right if right.name == form)
+            my_model.keep(other, right.source, visible_pack(lesson).setup, cases_hash(other))
+    lesson, _ = course().find(name)
+    exercise, solution = exercises_of(lesson)[name], answer_source(read_source(lesson), name)
+    index = next(index for index, wrong in enumerate(exercise.wrong) if wrong.name == mistake)
+    verdict = judge_source(name, wrong_source(exercise, index, solution), own_pieces=True)
+    assert verdict.mistake == mistake
