@@ -1,4 +1,7 @@
-"""What judges: exercises, scenarios, packs, verdicts. In a notebook: check, hint, trace, case, gradients, dropped."""
+"""What judges: exercises, scenarios, packs, verdicts.
+
+In a notebook: check, hint, trace, case, calls, gradients, dropped.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autograder.cases import case, gradients
+    from autograder.cases import calls, case, gradients
     from autograder.notebook import check, hint
     from autograder.scenarios.module import dropped
     from autograder.tracing import trace
 
-__all__ = ["case", "check", "dropped", "gradients", "hint", "trace"]
+__all__ = ["calls", "case", "check", "dropped", "gradients", "hint", "trace"]
 
 # Loaded at first use: the command line reads this package too, and must not wait for torch.
 _HOMES = {
     "case": "cases",
+    "calls": "cases",
     "gradients": "cases",
     "check": "notebook",
     "hint": "notebook",

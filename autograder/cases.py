@@ -10,7 +10,7 @@ import torch
 from autograder.messages import decode, encode
 from autograder.packs import visible_pack
 from autograder.scenarios import MADE_BY
-from autograder.scenarios.cached import cache_builder
+from autograder.scenarios.cached import all_calls, cache_builder
 from autograder.scenarios.call import gradients as try_gradients
 from autograder.scenarios.module import recorded, take_weights
 from autograder.scenarios.parts import assembler
@@ -37,20 +37,28 @@ def case(name: str, title: str) -> Any:
     Raises:
         KeyError: there is no such case; the message lists those there are.
     """
-    lesson, _ = course().find(name)
-    cases = {case.title: case for case in visible_pack(lesson).exercises[name].cases}
-    if title not in cases:
-        raise KeyError(f"{name} has no case {title!r}; it has {', '.join(map(repr, cases))}")
-    inputs = decode(encode(cases[title].inputs))  # a copy: the student may change it
-    if make := MADE_BY.get(cases[title].scenario):
-        args, kwargs = make(inputs, {other: my_model.stand_in(other) for other in course().earlier_exercises(name)})
+    scenario, inputs = _found(name, title)
+    if make := MADE_BY.get(scenario):
+        args, kwargs = make(inputs, _stand_ins(name))
         return Arguments(tuple(args), kwargs)
-    if cases[title].scenario == "cache":
+    if scenario == "cache":
         return cache_builder(inputs), Arguments(tuple(inputs["script"][-1]["args"]), {})
-    if cases[title].scenario not in ("module", "assembled"):
+    if scenario not in ("module", "assembled"):
         return Arguments(tuple(inputs["args"]), inputs["kwargs"])
-    build = assembler(inputs) if cases[title].scenario == "assembled" else _builder(inputs)
+    build = assembler(inputs) if scenario == "assembled" else _builder(inputs)
     return build, Arguments(tuple(inputs["forward"]["args"]), inputs["forward"]["kwargs"])
+
+
+def calls(name: str, title: str) -> list[Arguments]:
+    """The `Arguments` of all calls of a visible case of `attend_with_cache`, to be made in this order.
+
+    They share their attentions and caches, so each call leaves to the next what it has appended.
+
+    Raises:
+        KeyError: there is no such case; the message lists those there are.
+    """
+    _, inputs = _found(name, title)
+    return [Arguments(tuple(args), kwargs) for args, kwargs in all_calls(inputs, _stand_ins(name))]
 
 
 def gradients(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[torch.Tensor | None]:
@@ -60,6 +68,19 @@ def gradients(function: Callable[..., Any], *args: Any, **kwargs: Any) -> list[t
     """
     inputs = decode(encode({"args": list(args), "kwargs": kwargs}))
     return try_gradients(function, inputs, {})["gradients"]
+
+
+def _found(name: str, title: str) -> tuple[str, dict[str, Any]]:
+    """The scenario of a visible case, and a copy of its inputs: the student may change it."""
+    lesson, _ = course().find(name)
+    cases = {case.title: case for case in visible_pack(lesson).exercises[name].cases}
+    if title not in cases:
+        raise KeyError(f"{name} has no case {title!r}; it has {', '.join(map(repr, cases))}")
+    return cases[title].scenario, decode(encode(cases[title].inputs))
+
+
+def _stand_ins(name: str) -> dict[str, Any]:
+    return {other: my_model.stand_in(other) for other in course().earlier_exercises(name)}
 
 
 def _builder(inputs: dict[str, Any]) -> Callable[[type], torch.nn.Module]:

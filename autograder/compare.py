@@ -147,9 +147,14 @@ def _contrast(expected: torch.Tensor, got: torch.Tensor, dimensions: str) -> str
         places = f"has NaN in {int(odd.sum())} of {odd.numel()} places; the first is {_at(at)}"
         return f"{places}, where {expected[at].item():.4g} was expected"
     gap = (got.double() - expected.double()).abs().nan_to_num(nan=0.0, posinf=float("inf"))
+    gap[expected.isnan() & ~got.isnan()] = float("inf")
     at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
-    numbers = f"got {got[at].item():.4g}, expected {expected[at].item():.4g}"
+    numbers = f"got {_number(got[at].item())}, expected {_number(expected[at].item())}"
     return f"has the right shape; the largest difference is {_at(at)}: {numbers}"
+
+
+def _number(value: float) -> str:
+    return "NaN" if value != value else f"{value:.4g}"
 
 
 def _at(index: tuple[Any, ...]) -> str:

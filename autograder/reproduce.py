@@ -26,6 +26,9 @@ def reproduction(pack: ExercisePack, case: Case) -> str:
     if case.scenario == "assembled":
         return (f'from autograder import case; build, inputs = case("{pack.name}", "{case.title}")\n'
                 f"build({pack.name}).{case.inputs['method']}(*inputs.args, **inputs.kwargs)")  # fmt: skip
+    if case.scenario == "cached_attention":
+        return (f'from autograder import calls; made = calls("{pack.name}", "{case.title}")\n'
+                f"[{pack.name}(*each.args, **each.kwargs) for each in made]")  # fmt: skip
     if case.scenario in MADE_BY:
         return (f'from autograder import case; inputs = case("{pack.name}", "{case.title}")\n'
                 f"{pack.name}(*inputs.args, **inputs.kwargs)")  # fmt: skip

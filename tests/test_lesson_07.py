@@ -256,6 +256,18 @@ def test_a_class_that_is_no_module_is_asked_for_as_such() -> None:
     assert "nn.Module" in judging.judge_source("Encoder", "Encoder = 3\n").problem
 
 
+def test_a_failing_case_of_several_calls_is_made_wholly_by_hand() -> None:
+    found = visible_pack(LESSON).exercises["attend_with_cache"].cases[0]
+    made, call = reproduction(visible_pack(LESSON).exercises["attend_with_cache"], found).split("\n")
+    namespace = {"attend_with_cache": my_model.stand_in("attend_with_cache")}
+    exec(made, namespace)
+    results = eval(call, namespace)
+    steps = found.expected["value"]["steps"]
+    assert len(results) == len(steps) > 1
+    for (output, _), step in zip(results, steps, strict=True):
+        torch.testing.assert_close(output, step["gave"][0])
+
+
 def test_by_hand_comes_the_last_call() -> None:
     pack = visible_pack(LESSON).exercises
     three_then_one = pack["attend_with_cache"].cases[0]

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder.exercise import exercises_of
+from autograder.judging import judge_source
 from crosstalk import my_model
 from crosstalk.checkpoints import load_model
 from crosstalk.course import course
@@ -372,3 +373,12 @@ def test_a_missing_record_says_how_to_make_it(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(exposure_bias, "assets_folder", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="exposure_bias_build"):
         exposure_bias.load()
+
+
+# --- what is said ----------------------------------------------------------------------------------------------
+
+
+def test_a_number_where_nothing_was_measured_is_the_largest_difference() -> None:
+    zeros = "def error_by_position(predicted, gold, pad_id):\n    return torch.zeros(gold.size(1))\n"
+    said = [result.sentence for result in judge_source("error_by_position", zeros).cases]
+    assert any("got 0, expected NaN" in sentence for sentence in said)

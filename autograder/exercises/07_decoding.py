@@ -1788,6 +1788,14 @@ _NO_PAST = (
 _SWAPPED = (
     "Keys and values are swapped on their way into the cache or out of it: `keys, values = cache.append(key, value)`."
 )
+_NOT_SPLIT = (
+    "The heads are not split. A cache takes (batch, heads, new, d_head): query, key and value go through "
+    "`split_heads(…, attention.heads)` first."
+)
+_OUTPUT_FIRST = (
+    "`attention.output` is given heads that are not merged. It maps d_model features, all heads side by side: first "
+    "`merge_heads`, then `attention.output`."
+)
 _OWN_PROJECTION = (
     "Each of query, key and value has a projection of its own: `attention.query`, `attention.key`, `attention.value`."
 )
@@ -1976,15 +1984,21 @@ attend_with_cache.slip(
     {_QUERY: "attention(states)\n    " + _QUERY},
 )
 attend_with_cache.slip(
-    "heads_not_split",
-    "The heads are not split. What goes into the cache is (batch, heads, tokens, d_head): with one wide head, "
-    "dimension 2 of it is no tokens, or every head looks at the same.",
+    "one_wide_head",
+    _NOT_SPLIT,
     {
         _QUERY: "query = attention.query(states).unsqueeze(1)",
         _KEY: "key = attention.key(states).unsqueeze(1)",
         _VALUE: "value = attention.value(states).unsqueeze(1)",
     },
 )
+attend_with_cache.slip("heads_not_split", _NOT_SPLIT, {
+    name: f"{what} = attention.{what}(states)" for name in (_QUERY, _KEY, _VALUE) for what in (name.split()[0],)
+})  # fmt: skip
+attend_with_cache.slip("output_before_merging", _OUTPUT_FIRST, {_BACK: (
+    "return merge_heads(attention.output(output)), weights"
+)})  # fmt: skip
+attend_with_cache.slip("never_merged", _OUTPUT_FIRST, {_BACK: "return attention.output(output), weights"})
 attend_with_cache.slip(
     "heads_by_view",
     "`view(batch, heads, tokens, d_head)` mixes tokens into the heads. Split the features first, then bring the heads "

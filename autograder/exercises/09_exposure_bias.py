@@ -115,6 +115,10 @@ _PADDING_BELOW = (
     "You divide by all places, padding included, so even a perfect model cannot reach 1. Divide by the number of real "
     "gold tokens."
 )
+_MASK_INVERTED = (
+    "Your mask is the wrong way round: it is True at padding, so padding is all you look at. Real tokens are where "
+    "`gold != pad_id`."
+)
 _MASK_OF_SAID = (
     "You count the places where `predicted` is real. What was never said would then be no error, and what was said "
     "too much would be one: take the places where `gold` is real."
@@ -157,6 +161,13 @@ _IN_PLACE = "You changed an argument in place. The caller still needs it: work o
 
 
 free_running_accuracy.slip("padding_counts", _PADDING_RIGHT, {"real = gold != pad_id": "real = gold == gold"})
+free_running_accuracy.slip(
+    "padding_counts_as_right",
+    "You count right places over the whole batch, and divide by the real ones: padding that was said where there is "
+    "padding is counted as right, so more than 1 can come out. Take `& real` above as well.",
+    {"(said == gold) & real": "said == gold"},
+)
+free_running_accuracy.slip("mask_inverted", _MASK_INVERTED, {"real = gold != pad_id": "real = gold == pad_id"})
 free_running_accuracy.slip(
     "padding_dilutes", _PADDING_BELOW, {"right.sum() / real.sum()": "right.sum() / real.numel()"}
 )
@@ -253,6 +264,13 @@ def shifted(predicted, gold, pad_id):
 
 free_running_accuracy.slip(
     "mean_of_words", _PER_WORD, {"(right.sum() / real.sum()).item()": "(right.sum(1) / real.sum(1)).nanmean().item()"}
+)
+
+
+free_running_accuracy.slip(
+    "mean_of_words_and_of_none",
+    _PER_WORD,
+    {"(right.sum() / real.sum()).item()": "(right.sum(1) / real.sum(1)).mean().item()"},
 )
 
 
@@ -630,6 +648,7 @@ error_by_position.slip(
     "You leave out the places that no word reaches. Asked is one number for each place of `gold`, NaN there.",
     {"return wrong.sum(dim=0) / real.sum(dim=0)": "return (wrong.sum(dim=0) / real.sum(dim=0))[real.any(dim=0)]"},
 )
+error_by_position.slip("mask_inverted", _MASK_INVERTED, {"real = gold != pad_id": "real = gold == pad_id"})
 error_by_position.slip("mask_of_what_was_said", _MASK_OF_SAID, {"real = gold != pad_id": "real = said != pad_id"})
 error_by_position.slip(
     "both_must_be_real", _BOTH_REAL, {"real = gold != pad_id": "real = (gold != pad_id) & (said != pad_id)"}
@@ -1716,7 +1735,7 @@ scheduled_sampling = Exercise("scheduled_sampling", returns=["inputs (batch, len
 
 
 def _mixed(draw, lengths, start_id=1, pad_id=0, vocabulary=12, width=None, share=0.5):
-    """Shifted gold tokens with the start token first, predictions that differ from all inputs, and a draw.
+    """Shifted gold tokens with the start token first, predictions that differ from all inputs, and coins.
 
     Predictions may be any token, the padding and the start token too, but are never the gold token of the place that
     they can be put into, nor of that where they stand.
@@ -1810,6 +1829,13 @@ def _(draw):
     return gold.T.contiguous().T, predictions.T.contiguous().T, use_model.T.contiguous().T, start_id, pad_id
 
 
+@scheduled_sampling.case("a start token within a row stays, too: two words stand there one after the other")
+def _(draw):
+    gold, predictions, use_model, start_id, pad_id = _mixed(draw, [6, 7], width=8)
+    gold[0, 3] = gold[1, 4] = start_id
+    return gold, predictions, use_model | True, start_id, pad_id
+
+
 @scheduled_sampling.case("ids of 32 bits")
 def _(draw):
     gold, predictions, use_model, start_id, pad_id = _mixed(draw, [5, 4])
@@ -1821,15 +1847,34 @@ _NOT_SHIFTED = (
     "You put the model's answer at t into input t. That answer is what comes *after* input t: it can only be input "
     "t + 1, `predictions[:, :-1]` one place to the right."
 )
+_TO_THE_LEFT = (
+    "You moved the predictions to the left. Input t + 1 would then be what the model says two places later, with the "
+    "answer before it: the answer at t belongs into input t + 1."
+)
+_INVERTED = (
+    "You have it the other way round: True means that the input is the *model's*. (In Bengio et al. 2015 ε is the "
+    "share of *gold* tokens, which is a source of this very mistake.)"
+)
 _OWN = "    own[:, 1:] = predictions[:, :-1]"
 
 scheduled_sampling.slip("not_shifted", _NOT_SHIFTED, {_OWN: "    own[:, 1:] = predictions[:, 1:]"})
 scheduled_sampling.slip(
+    "not_shifted_and_nothing_stays",
+    _NOT_SHIFTED,
+    {"use_model & may_change, own, gold_inputs": "use_model, predictions, gold_inputs"},
+)
+scheduled_sampling.slip(
     "shifted_to_the_left",
-    "You moved the predictions to the left. Input t + 1 would then be what the model says two places later, with the "
-    "answer before it: the answer at t belongs into input t + 1.",
+    _TO_THE_LEFT,
     {_OWN: "    own[:, :-1] = predictions[:, 1:]"},
 )
+for _name, _last in (
+    ("rolled_to_the_left", "predictions[:, :1]"),
+    ("to_the_left_with_padding", "torch.full_like(gold_inputs[:, :1], pad_id)"),
+    ("to_the_left_with_start", "gold_inputs[:, :1]"),
+    ("to_the_left_with_the_last_twice", "predictions[:, -1:]"),
+):
+    scheduled_sampling.slip(_name, _TO_THE_LEFT, {_OWN: f"    own = torch.cat([predictions[:, 1:], {_last}], dim=1)"})
 scheduled_sampling.slip(
     "shifted_by_two",
     "You moved the predictions by two places. The answer at t is what comes right after input t: it belongs into "
@@ -1837,12 +1882,12 @@ scheduled_sampling.slip(
     {_OWN: "    own[:, 2:] = predictions[:, :-2]"},
 )
 scheduled_sampling.slip(
-    "draw_shifted",
-    "You moved the draw along with the predictions. `use_model[:, t]` is about *input* t: it stays where it is.",
+    "coins_shifted",
+    "You moved the coins along with the predictions. `use_model[:, t]` is about *input* t: it stays where it is.",
     {"use_model &": "F.pad(use_model[:, :-1], (1, 0)) &"},
 )
 scheduled_sampling.slip(
-    "draw_of_the_answer",
+    "coin_of_the_answer",
     "You read `use_model` at the place of the answer. It is about *inputs*: `use_model[:, t + 1]` decides whether the "
     "answer at t is put into input t + 1.",
     {"use_model &": "F.pad(use_model[:, 1:], (0, 1)) &"},
@@ -1869,20 +1914,32 @@ scheduled_sampling.slip(
     {"use_model &": "use_model[:1] &"},
 )
 scheduled_sampling.slip(
-    "draws_its_own",
-    "You throw coins of your own. The draw is given, `use_model`: True means that this input is the model's.",
+    "throws_its_own",
+    "You throw coins of your own. They are thrown already, `use_model`: True means that this input is the model's.",
     {"use_model &": "(torch.rand(gold_inputs.shape) < 0.5) &"},
 )
 scheduled_sampling.slip(
-    "draw_ignored",
-    "You replace every token, whatever the draw says. Only where `use_model` is True is the input the model's.",
+    "coins_ignored",
+    "You replace every token, whatever its coin says. Only where `use_model` is True is the input the model's.",
     {"use_model & may_change": "may_change"},
 )
 scheduled_sampling.slip(
     "inverted",
-    "You have it the other way round: True means that the input is the *model's*. (In Bengio et al. 2015 ε is the "
-    "share of *gold* tokens, which is a source of this very mistake.)",
+    _INVERTED,
     {"use_model &": "~use_model &"},
+)
+scheduled_sampling.slip(
+    "results_exchanged", _INVERTED, {"may_change, own, gold_inputs)": "may_change, gold_inputs, own)"}
+)
+scheduled_sampling.slip(
+    "results_exchanged_and_nothing_stays", _INVERTED, {"use_model & may_change, own, gold_inputs": "use_model, "
+                                                       "gold_inputs, own"}
+)  # fmt: skip
+scheduled_sampling.slip(
+    "what_stays_inverted",
+    "Your mask is the wrong way round: you replace the start token and padding, which stay, and leave all others as "
+    "they are.",
+    {"use_model & may_change": "use_model & ~may_change"},
 )
 scheduled_sampling.slip(
     "start_replaced",
@@ -1917,8 +1974,20 @@ scheduled_sampling.slip(
     {"(gold_inputs != start_id) & (gold_inputs != pad_id)": "gold_inputs != start_id"},
 )
 scheduled_sampling.slip(
+    "nothing_stays_but_place_0",
+    "The start token in front stays with you, since no answer comes before it; but nothing keeps padding. The coin may "
+    "say True there, too: where `gold_inputs` is `pad_id` or `start_id`, it stays.",
+    {"use_model & may_change": "use_model"},
+)
+scheduled_sampling.slip(
+    "only_place_0_stays",
+    "You keep place 0 and padding. The start token stays wherever it stands in `gold_inputs`, and may stand further "
+    "back, too: ask for `gold_inputs != start_id`.",
+    {"(gold_inputs != start_id) & (gold_inputs != pad_id)": "gold_inputs != pad_id"},
+)
+scheduled_sampling.slip(
     "padding_and_start_replaced",
-    "You replaced the start token and padding. Both stay, whatever the draw says.",
+    "You replaced the start token and padding. Both stay, whatever the coin says.",
     {_OWN: "    own = torch.roll(predictions, 1, dims=1)", "use_model & may_change": "use_model"},
 )
 scheduled_sampling.slip(
@@ -1983,7 +2052,7 @@ def shifted_again(gold_inputs, predictions, use_model, start_id, pad_id):
 
 
 @scheduled_sampling.mistake(
-    "You throw the draw away once the model has been taken: from the first such token on, all are the model's. Each "
+    "You throw the coins away once the model has been taken: from the first such token on, all are the model's. Each "
     "place has its own coin."
 )
 def from_the_first_on(gold_inputs, predictions, use_model, start_id, pad_id):
@@ -2006,7 +2075,7 @@ def as_floats(gold_inputs, predictions, use_model, start_id, pad_id):
 
 
 @scheduled_sampling.mistake(
-    "You changed `gold_inputs` in place. The caller may still need them, for the first pass or the next draw: make a "
+    "You changed `gold_inputs` in place. The caller may still need them, for the first pass or the next coins: make a "
     "new tensor."
 )
 def gold_changed_in_mixing(gold_inputs, predictions, use_model, start_id, pad_id):
@@ -2017,10 +2086,10 @@ def gold_changed_in_mixing(gold_inputs, predictions, use_model, start_id, pad_id
 
 
 @scheduled_sampling.mistake(
-    "You changed `use_model` in place, to keep the start token. The draw is the caller's: combine it with a mask of "
-    "your own."
+    "You changed `use_model` in place, to keep the start token. The coins are the caller's: combine them with a mask "
+    "of your own."
 )
-def draw_changed(gold_inputs, predictions, use_model, start_id, pad_id):
+def coins_changed(gold_inputs, predictions, use_model, start_id, pad_id):
     use_model[:, 0] = False
     own = torch.cat([gold_inputs[:, :1], predictions[:, :-1]], dim=1)
     return torch.where(use_model & (gold_inputs != pad_id), own, gold_inputs)
@@ -2059,7 +2128,8 @@ scheduled_sampling.slip(
 def last_place_left_out(gold_inputs, predictions, use_model, start_id, pad_id):
     inputs = gold_inputs.clone()
     for place in range(1, inputs.size(1) - 1):
-        chosen = use_model[:, place] & (gold_inputs[:, place] != pad_id)
+        gold = gold_inputs[:, place]
+        chosen = use_model[:, place] & (gold != pad_id) & (gold != start_id)
         inputs[chosen, place] = predictions[chosen, place - 1]
     return inputs
 
@@ -2071,7 +2141,8 @@ def last_place_left_out(gold_inputs, predictions, use_model, start_id, pad_id):
 def first_token_left_out(gold_inputs, predictions, use_model, start_id, pad_id):
     inputs = gold_inputs.clone()
     for place in range(2, inputs.size(1)):
-        chosen = use_model[:, place] & (gold_inputs[:, place] != pad_id)
+        gold = gold_inputs[:, place]
+        chosen = use_model[:, place] & (gold != pad_id) & (gold != start_id)
         inputs[chosen, place] = predictions[chosen, place - 1]
     return inputs
 
@@ -2116,7 +2187,7 @@ scheduled_sampling.also("own_starts_with_padding", {_OWN: "    own = F.pad(predi
 def put_back_afterwards(gold_inputs, predictions, use_model, start_id, pad_id):
     inputs = torch.where(use_model, predictions.roll(1, dims=1), gold_inputs)
     inputs[gold_inputs == pad_id] = pad_id
-    inputs[:, 0] = start_id
+    inputs[gold_inputs == start_id] = start_id
     return inputs
 
 
@@ -2124,7 +2195,8 @@ def put_back_afterwards(gold_inputs, predictions, use_model, start_id, pad_id):
 def first_column_apart(gold_inputs, predictions, use_model, start_id, pad_id):
     inputs = gold_inputs.clone()
     later = gold_inputs[:, 1:]
-    inputs[:, 1:] = torch.where(use_model[:, 1:] & (later != pad_id), predictions[:, :-1], later)
+    may_change = (later != pad_id) & (later != start_id)
+    inputs[:, 1:] = torch.where(use_model[:, 1:] & may_change, predictions[:, :-1], later)
     return inputs
 
 
@@ -2133,7 +2205,7 @@ def with_loops_in_mixing(gold_inputs, predictions, use_model, start_id, pad_id):
     inputs = gold_inputs.clone()
     for row in range(inputs.size(0)):
         for place in range(1, inputs.size(1)):
-            if use_model[row, place] and gold_inputs[row, place] != pad_id:
+            if use_model[row, place] and gold_inputs[row, place] not in (start_id, pad_id):
                 inputs[row, place] = predictions[row, place - 1]
     return inputs
 
@@ -2143,7 +2215,8 @@ def column_by_column(gold_inputs, predictions, use_model, start_id, pad_id):
     columns = [gold_inputs[:, 0]]
     for place in range(1, gold_inputs.size(1)):
         gold = gold_inputs[:, place]
-        columns.append(torch.where(use_model[:, place] & (gold != pad_id), predictions[:, place - 1], gold))
+        chosen = use_model[:, place] & (gold != pad_id) & (gold != start_id)
+        columns.append(torch.where(chosen, predictions[:, place - 1], gold))
     return torch.stack(columns, dim=1)
 
 

@@ -101,6 +101,13 @@ def cached_attention(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> T
     return _told(given, steps) | {"changed": changed(inputs, before), "calls": calls}
 
 
+def all_calls(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The arguments of each call, for the student to make one after the other: they fill the caches themselves."""
+    layers = [attention_of(_one(inputs, weights), earlier, []) for weights in inputs["attentions"]]
+    caches = [earlier["KeyValueCache"]() for _ in range(inputs["caches"])]
+    return [_arguments(layers[step["layer"]], caches[step["cache"]], step) for step in inputs["script"]]
+
+
 def last_call(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of the last call, its cache filled by those before, for the student to try by hand."""
     layers = [attention_of(_one(inputs, weights), earlier, []) for weights in inputs["attentions"]]
