@@ -9,6 +9,8 @@ import ast
 import os
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -28,36 +30,45 @@ IN_LESSONS = {"check", "hint", "trace", "case"}  # of autograder; of crosstalk a
 pytestmark = pytest.mark.slow
 
 
-def executed(notebook: NotebookNode, work: Path, patch: pytest.MonkeyPatch) -> tuple[NotebookNode, float]:
+def executed(notebook: NotebookNode, work: Path) -> tuple[NotebookNode, float]:
     """The notebook after a run in a kernel of its own, with a new student's empty work/; and the seconds."""
     notebook = nbformat.from_dict(notebook)
-    patch.setenv("CROSSTALK_WORK", str(work))
-    patch.setenv("CROSSTALK_COURSE", str(course_folder()))
-    patch.delenv("NBGRADER_EXECUTION", raising=False)
-    patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    environment = os.environ | {
+        "CROSSTALK_WORK": str(work),
+        "CROSSTALK_COURSE": str(course_folder()),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    environment.pop("NBGRADER_EXECUTION", None)
     client = NotebookClient(notebook, allow_errors=True, timeout=300, resources={"metadata": {"path": str(work)}})
     started = time.perf_counter()
-    client.execute()
+    client.execute(env=environment)
     return notebook, time.perf_counter() - started
 
 
-@pytest.fixture(scope="module", params=READY, ids=lambda lesson: lesson.id)
-def solved(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Lesson, NotebookNode, float, Path]:
-    lesson: Lesson = request.param
-    work = tmp_path_factory.mktemp("solved")
-    with pytest.MonkeyPatch.context() as patch:
-        notebook, seconds = executed(solved_notebook(lesson), work, patch)
-    return lesson, notebook, seconds, work
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str, str], tuple[Future, Path]]]:
+    """Every lesson, solved and released, being run two at a time: each takes one core."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        begun = {}
+        for lesson in READY:
+            released = nbformat.read(course_folder() / "lessons" / lesson.notebook, as_version=4)
+            for kind, notebook in (("solved", solved_notebook(lesson)), ("released", released)):
+                work = tmp_path_factory.mktemp(kind)
+                begun[kind, lesson.id] = pool.submit(executed, notebook, work), work
+        yield begun
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module", params=READY, ids=lambda lesson: lesson.id)
-def released(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lesson, NotebookNode]:
-    lesson: Lesson = request.param
-    notebook = nbformat.read(course_folder() / "lessons" / lesson.notebook, as_version=4)
-    with pytest.MonkeyPatch.context() as patch:
-        return lesson, executed(notebook, tmp_path_factory.mktemp("released"), patch)[0]
+def solved(request: pytest.FixtureRequest, runs: dict) -> tuple[Lesson, NotebookNode, float, Path]:
+    run, work = runs["solved", request.param.id]
+    return request.param, *run.result(), work
+
+
+@pytest.fixture(scope="module", params=READY, ids=lambda lesson: lesson.id)
+def released(request: pytest.FixtureRequest, runs: dict) -> tuple[Lesson, NotebookNode]:
+    run, _ = runs["released", request.param.id]
+    return request.param, run.result()[0]
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
