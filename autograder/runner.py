@@ -41,20 +41,23 @@ class Forbidden(Exception):
 
 
 class _Watch(TorchFunctionMode):
-    """Sees every torch call: refuses the forbidden ones, remembers the last for the report of an error."""
+    """Sees every torch call: refuses the forbidden ones, remembers the one that raised, for the report of an error."""
 
     def __init__(self, filename: str, forbidden: frozenset[str]) -> None:
         super().__init__()
         self.filename, self.forbidden = filename, forbidden
-        self.last: tuple[str, list] | None = None
+        self.failed: tuple[BaseException, str, list] | None = None  # the error, the call, the shapes it was given
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         name = getattr(func, "__name__", "")
         if name in self.forbidden and (line := self._called_from()):
             raise Forbidden(name, line)
-        if not name.startswith("__get"):
-            self.last = name, [list(a.shape) for a in args if isinstance(a, torch.Tensor)]
-        return func(*args, **(kwargs or {}))
+        try:
+            return func(*args, **(kwargs or {}))
+        except Exception as error:
+            if not name.startswith("__get"):
+                self.failed = error, name, [list(a.shape) for a in args if isinstance(a, torch.Tensor)]
+            raise
 
     def _called_from(self) -> int | None:
         frame: types.FrameType | None = sys._getframe(2)
@@ -146,15 +149,16 @@ def _observed(answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: s
     except Forbidden as error:
         return {"forbidden": error.function, "line": error.line}
     except NotImplementedError as error:
-        problem = _problem(error, filename, watch.last)
+        problem = _problem(error, filename, watch)
         # torch raises it too, for a missing forward or a dtype it cannot do
-        return {"raised": problem} if "operation" in problem else {"unwritten": problem["line"]}
+        own = traceback.extract_tb(error.__traceback__)[-1].filename == filename
+        return {"unwritten": problem["line"]} if own else {"raised": problem}
     except NotAccepted as error:
         return {"not accepted": str(error), "what": error.what}
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: an answer must not end the check
-        return {"raised": _problem(error, filename, watch.last)}
+        return {"raised": _problem(error, filename, watch)}
 
 
 def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, Tree]:
@@ -189,15 +193,14 @@ def _place(error: BaseException, filename: str) -> dict[str, Tree]:
     return {"line": own[-1].lineno if own else None, "text": (own[-1].line or "").strip() if own else ""}
 
 
-def _problem(error: BaseException, filename: str, last: tuple[str, list] | None) -> dict[str, Tree]:
-    """What was raised, where, and in which torch call with which shapes."""
+def _problem(error: BaseException, filename: str, watch: _Watch | None) -> dict[str, Tree]:
+    """What was raised, where, and, where a torch call raised it, in which and with which shapes."""
     place = _place(error, filename)
     if isinstance(error, SyntaxError):
         place = {"line": error.lineno, "text": (error.text or "").strip()}
     problem: dict[str, Tree] = {"type": type(error).__name__, "message": str(error)[:2_000]} | place
     if isinstance(error, NameError):
         problem["name"] = error.name or ""
-    frames = traceback.extract_tb(error.__traceback__)
-    if last and frames and frames[-1].filename != filename:  # raised below the answer, not by it
-        problem["operation"], problem["shapes"] = last
+    if watch and watch.failed and watch.failed[0] is error:
+        _, problem["operation"], problem["shapes"] = watch.failed
     return problem

@@ -382,3 +382,14 @@ def test_headings_say_what_course_toml_says() -> None:
         line += " · a main one" if entry.main else ""
         assert re.search(rf"### Exercise {number}: `{entry.name}`\n\n{line}\n", text), (entry.name, line)
     assert f"about {LESSON.minutes} minutes" in text
+
+
+# --- which call raised -----------------------------------------------------------------------------------------
+
+
+def test_only_the_torch_call_that_raised_is_named() -> None:
+    bare = "def sampling_distribution(logits, temperature=1.0, k=None, p=None):\n    return {}.softmax(dim=-1)\n"
+    python = judging.judge_source("sampling_distribution", bare.format("top_k_filter(logits, k)")).cases[0].sentence
+    assert "TypeError" in python and "(in `" not in python
+    torch_call = judging.judge_source("sampling_distribution", bare.format("(logits @ logits)")).cases[0].sentence
+    assert "(in `matmul` of (2, 5) and (2, 5))" in torch_call, torch_call
