@@ -24,7 +24,8 @@
 # Time: about 130 minutes. Stop where you like: what has passed is kept. Before it:
 # [07 Decoding](../07-decoding/decoding.ipynb).
 #
-# Run this cell first. Your answers are judged with these imports and nothing else.
+# Run this cell first. Your answers are judged with these imports and the earlier exercises: your own where they have
+# passed, stand-ins where not yet.
 
 # %% setup=true
 import math
@@ -82,7 +83,10 @@ TINY = {  # after these tokens:  A     B     <end>
 
 
 def tiny_step(prefixes):
-    """Prefixes (beams, length), start token included → log-probabilities of the next token (beams, 3)."""
+    """Prefixes (beams, length), start token included → log-probabilities of the next token (beams, 3).
+
+    It knows three tokens, no more: TINY has nothing for what comes after AAA.
+    """
     spelt = ["".join(NAMES[token] for token in row[1:]) for row in prefixes.tolist()]
     return torch.tensor([TINY[each] for each in spelt]).log()  # log 0 is -inf: impossible
 
@@ -114,10 +118,11 @@ for log_prob, ids in sorted(every, reverse=True):
 # The remedy is not to decide yet. Keep the best **k** prefixes, not one: a **beam** of width k. At each step, let all
 # of them go on by every token, and keep the best k of *all* these expansions.
 #
-# Why not brute force for real? With 41 tokens to choose from, there are 41⁸ words of eight phonemes:
+# Why not brute force for real? With 39 phonemes to choose from, there are 39⁸ words of eight phonemes. (A beam has 42
+# tokens to choose from: padding, start and end are among them.)
 
 # %%
-print(f"{41**8:,} sequences of eight phonemes; a beam of 4 looks at {4 * 42 * 8:,} expansions on the way")
+print(f"{39**8:,} sequences of eight phonemes; a beam of 4 looks at {4 * 42 * 8:,} expansions or fewer on the way")
 
 # %% [markdown]
 # ## 2. One expansion
@@ -194,11 +199,15 @@ for score, parent, token in zip(scores.tolist(), parents.tolist(), tokens.tolist
 # %% [markdown]
 # ## 3. The search
 #
-# Beam search repeats that step. Three questions are left, and each has more than one answer in the books. Here is
+# Beam search repeats that step. Four questions are left, and each has more than one answer in the books. Here is
 # ours:
 #
 # **What if an expansion ends?** It leaves the beam, and is put aside with its score. The others go on; in the next
 # step the `width` best are taken anew.
+#
+# **What if an expansion is impossible?** Where fewer than `width` are possible, some with log P = -inf are among the
+# best, perhaps with the end token. They are no results: leave them out. (Whoever keeps them passes as well: with a
+# score of -inf they lose to all others that have ended.)
 #
 # **When to stop?** When no beam is left, or after `max_length` tokens. Not when the first has ended: a longer one may
 # still turn out better.
@@ -239,7 +248,7 @@ for score, parent, token in zip(scores.tolist(), parents.tolist(), tokens.tolist
 #   `max_length**alpha`.
 # - The start token may be the end token as well. It is not generated, so it ends nothing.
 # - Some log-probabilities may be -inf.
-# - Your `beam_step` is there to be used.
+# - Your `beam_step` is there to be used, if it has passed; else a stand-in.
 #
 # ```python
 # beam_search(tiny_step, start_id=3, end_id=2, width=2, max_length=3, alpha=0.0)
@@ -307,12 +316,16 @@ def search(word, width, alpha=0.0, max_length=32):
     return cmudict.ids_to_phonemes(ids), score, ids[-1] == END
 
 
-for word in ("knight", "rough", "choir"):
+for word in ("knight", "czar", "mechanics", "island"):
     for width in (1, 4):
         said, score, _ = search(word, width)
-        print(f"{word:>8}, width {width}: {' '.join(said):<12} log P = {score:.3f}")
+        print(f"{word:>9}, width {width}: {' '.join(said):<20} log P = {score:.3f}")
 
 # %% [markdown]
+# Compare log P: where the two differ, the beam has found a likelier word. *knight* is what most words are like, both
+# widths say the same. The other three were chosen because there the beam of 4 helps the checkpoint; your own model may
+# have others.
+#
 # ### See it
 #
 # The tree below is drawn from what **your** `beam_search` asks. A column is a step; what stands under the line has been
@@ -323,7 +336,8 @@ for word in ("knight", "rough", "choir"):
 # 1. *choir*, width 1, then wider. What the dictionary lists is marked. At which step is it dropped, and was it
 #    dropped by bad luck, or would its score have lost in the end anyway?
 # 2. A word whose first sound is unclear: *xylophone*, *czar*, *gnocchi*, your own name.
-# 3. The length penalty, slowly up to 2, on *rough*. What begins to win?
+# 3. *czar*, width 1, then 4: what greedy said loses. Now the length penalty, slowly up to 2: with the checkpoint, from
+#    about 1 on it is back. Its log P is as low as before, but it is divided by more: 6 tokens against 4, ends included.
 #
 # <details><summary>A still picture of it, for reading without a kernel</summary>
 #
@@ -711,6 +725,8 @@ hint("top_p_filter")
 # result       (…, V): what is drawn from; each row sums to 1
 # ```
 #
+# - Your `top_k_filter` and `top_p_filter` are there to be used, if they have passed; else stand-ins.
+#
 # ```python
 # sampling_distribution(torch.tensor([2.0, 1.0, 0.0]), temperature=0.5, k=2)
 # # tensor([0.881, 0.119, 0.000])
@@ -748,6 +764,7 @@ hint("sampling_distribution")
 # ids        int (batch,): one token for each row, each row drawn on its own
 # ```
 #
+# - Your `sampling_distribution` is there to be used, if it has passed; else a stand-in.
 # - `torch.multinomial` is allowed. Set no seed: whoever wants the same draws again hands over a generator.
 # - Draws differ from machine to machine, so the checks draw 2,000 times and look at the shares.
 #
@@ -854,7 +871,7 @@ for knob, settings in knobs.items():
 # %%
 figure, ax = plt.subplots(figsize=(7.5, 3.8), facecolor="white", layout="constrained")
 styles = {
-    "temperature": ("#d55e00", "o-", (6, -10)),
+    "temperature": ("#d55e00", "o-", (2, -16)),
     "k": ("#0072b2", "s-", (-4, 7)),
     "p": ("#009e73", "^-", (-4, -15)),
 }
@@ -862,7 +879,8 @@ for knob, (colour, style, aside) in styles.items():
     x, y, values = zip(*points[knob])
     ax.plot(x, y, style, color=colour, label=knob)
     for left, up, value in points[knob]:
-        ax.annotate(f"{value:g}", (left, up), aside, textcoords="offset points", fontsize=8, color=colour)
+        place = (-4, 7) if knob == "p" and value == 0.8 else aside  # below it is a point of the temperature
+        ax.annotate(f"{value:g}", (left, up), place, textcoords="offset points", fontsize=8, color=colour)
 ax.set_xlabel(f"different pronunciations among {DRAWS} draws, as a share")
 ax.set_ylabel("PER, over all draws")
 ax.set_ylim(bottom=0)
