@@ -19,6 +19,7 @@ from torch.profiler import profile
 from crosstalk.data import cmudict
 from crosstalk.data.cmudict import LETTERS, PAD, PHONEMES, START
 from crosstalk.data.word_batches import WordBatches
+from crosstalk.layers import lean_attention
 from crosstalk.machine import small_model
 from crosstalk.models import Size, word_model
 from crosstalk.stand_ins.lesson_02 import causal_mask
@@ -56,7 +57,7 @@ class Peer(nn.Module):
 def built(which: str, size: Size) -> nn.Module:
     """The model of one side, ready to train."""
     torch.manual_seed(0)
-    return (word_model(size, own=False) if which == "ours" else Peer(size)).train()
+    return (word_model(size, own=False, attention=lean_attention) if which == "ours" else Peer(size)).train()
 
 
 def batches() -> WordBatches:

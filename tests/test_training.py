@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from torch import nn
 
 from crosstalk.data import cmudict
 from crosstalk.data.word_batches import WordBatches
+from crosstalk.layers import lean_attention, use_attention
 from crosstalk.machine import small_model
 from crosstalk.metrics import compare, error_rates, pronounce
 from crosstalk.models import Size, word_model
 from crosstalk.optimizers import BatchedMuon, MuonAndAdamW
+from crosstalk.stand_ins.lesson_02 import masked_attention
 from crosstalk.stand_ins.lesson_04 import EncoderDecoder
 from crosstalk.stand_ins.lesson_05 import shift_right, token_cross_entropy, train_step
 from crosstalk.training import schedule, train
@@ -286,3 +289,32 @@ def test_muon_in_batches_is_pytorchs_muon() -> None:
             optimizer.step()
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02)  # bfloat16 inside, in another order
     assert not torch.equal(ours[0], ours[1])
+
+
+@pytest.mark.parametrize("mask", [None, "padding", "causal", "an empty row"])
+def test_the_lean_attention_is_masked_attention(mask: str | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(2, 3, length, 4, generator=generator, dtype=torch.float64) for length in (5, 6, 6)]
+    allowed = {
+        None: None,
+        "padding": torch.tensor([[True] * 6, [True] * 4 + [False] * 2])[:, None, None],
+        "causal": torch.ones(5, 6, dtype=torch.bool).tril(1),
+        "an empty row": torch.ones(5, 6, dtype=torch.bool).tril(-1),
+    }[mask]
+
+    def output_and_gradients(attention: Callable) -> list[torch.Tensor]:
+        leaves = [each.clone().requires_grad_() for each in inputs]
+        output, _ = attention(*leaves, allowed)
+        return [output, *torch.autograd.grad(output.cos().sum(), leaves)]
+
+    for lean, plain in zip(*map(output_and_gradients, (lean_attention, masked_attention)), strict=True):
+        torch.testing.assert_close(lean, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_training_step_with_the_lean_attention_is_the_same(batches: WordBatches) -> None:
+    losses = []
+    for attention in (masked_attention, lean_attention):
+        model = tiny()
+        use_attention(model, attention)
+        losses.append(train(model, batches, 5, train_step, words=(), device=CPU).losses)
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)  # bfloat16, where that is faster

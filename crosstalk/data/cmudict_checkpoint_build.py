@@ -18,6 +18,7 @@ from torch import nn
 from crosstalk.checkpoints import save_model
 from crosstalk.data import cmudict
 from crosstalk.data.word_batches import WordBatches
+from crosstalk.layers import lean_attention
 from crosstalk.metrics import error_rates
 from crosstalk.models import Size, word_model
 from crosstalk.optimizers import MuonAndAdamW
@@ -69,7 +70,7 @@ def build(name: str) -> None:
     """Train one checkpoint, and say how it does on words that it has not seen."""
     recipe, begun = RECIPES[name], time.monotonic()
     torch.manual_seed(0)
-    model = word_model(recipe.size, own=False)
+    model = word_model(recipe.size, own=False, attention=lean_attention)
     batches = WordBatches(cmudict.load("train", by=recipe.by), recipe.words)
     optimizer = MuonAndAdamW(model, weight_decay=recipe.weight_decay)
     log = train(model, batches, recipe.steps, recipe.step, name=name, optimizer=optimizer)
