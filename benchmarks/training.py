@@ -18,7 +18,6 @@ from torch import nn
 
 from crosstalk.data import cmudict
 from crosstalk.data.word_batches import WordBatches
-from crosstalk.layers import lean_attention
 from crosstalk.machine import small_model
 from crosstalk.metrics import error_rates
 from crosstalk.models import word_model
@@ -41,7 +40,7 @@ def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
 def trained(batches: WordBatches, steps: int, optimizer: str) -> tuple[EncoderDecoder, float]:
     """A model after ``steps`` steps from the same beginning, and the seconds that they took."""
     torch.manual_seed(0)
-    model = word_model(own=False, attention=lean_attention)
+    model = word_model(own=False)
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         train(model, batches, steps, train_step, optimizer=optimizer_of(optimizer, model), words=(), device=CPU)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-from itertools import accumulate
+from collections.abc import Callable
+from itertools import accumulate, product
 
 import torch
 from torch import nn
@@ -22,10 +23,11 @@ from crosstalk.data.word_batches import WordBatches
 from crosstalk.layers import lean_attention
 from crosstalk.machine import small_model
 from crosstalk.models import Size, word_model
-from crosstalk.stand_ins.lesson_02 import causal_mask
+from crosstalk.stand_ins.lesson_02 import causal_mask, masked_attention
 from crosstalk.stand_ins.lesson_03 import TokenEmbedding
 from crosstalk.stand_ins.lesson_05 import train_step
 
+ATTENTIONS = {"the lessons'": masked_attention, "lean": lean_attention}  # what our model attends with
 SIZES = {"d 128, 3+2 layers (the lessons')": Size(), "d 256, 3+2 layers": Size(256, 4, 1024)}
 WARM_UP, ROUNDS, STEPS, BATCH = 3, 7, 5, 128
 CPU = torch.device("cpu")
@@ -54,10 +56,10 @@ class Peer(nn.Module):
         return self.generator(states)
 
 
-def built(which: str, size: Size) -> nn.Module:
+def built(which: str, size: Size, attention: Callable) -> nn.Module:
     """The model of one side, ready to train."""
     torch.manual_seed(0)
-    return (word_model(size, own=False, attention=lean_attention) if which == "ours" else Peer(size)).train()
+    return (word_model(size, own=False, attention=attention) if which == "ours" else Peer(size)).train()
 
 
 def batches() -> WordBatches:
@@ -97,14 +99,15 @@ def peak_megabytes(model: nn.Module, bfloat16: bool) -> float:
 def main() -> None:
     """Print the table."""
     warnings.filterwarnings("ignore", "enable_nested_tensor")  # PyTorch's own, about a shortcut for inference
-    print("| size | precision | ours, steps/s | nn.Transformer, steps/s | ratio | peak memory, ours / theirs (MB) |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    head = ("size", "attention of ours", "precision", "ours, steps/s", "nn.Transformer, steps/s", "ratio",
+            "peak memory, ours / theirs (MB)")  # fmt: skip
+    print(f"| {' | '.join(head)} |\n{'| --- ' * len(head)}|")
     for label, size in SIZES.items():
-        for bfloat16 in (False, True):
-            models = {which: built(which, size) for which in ("ours", "theirs")}
+        for (name, attention), bfloat16 in product(ATTENTIONS.items(), (False, True)):
+            models = {which: built(which, size, attention) for which in ("ours", "theirs")}
             ours, theirs = steps_per_second(models, bfloat16).values()
             memory = [peak_megabytes(model, bfloat16) for model in models.values()]
-            print(f"| {label} | {'bfloat16' if bfloat16 else 'float32'} | {ours:.1f} | {theirs:.1f} "
+            print(f"| {label} | {name} | {'bfloat16' if bfloat16 else 'float32'} | {ours:.1f} | {theirs:.1f} "
                   f"| {ours / theirs:.2f} | {memory[0]:.1f} / {memory[1]:.1f} |", flush=True)  # fmt: skip
     with small_model(models["ours"], CPU):
         chosen = f"{torch.get_num_threads()} thread(s), {'bfloat16' if torch.is_autocast_enabled('cpu') else 'float32'}"
