@@ -393,3 +393,17 @@ def test_only_the_torch_call_that_raised_is_named() -> None:
     assert "TypeError" in python and "(in `" not in python
     torch_call = judging.judge_source("sampling_distribution", bare.format("(logits @ logits)")).cases[0].sentence
     assert "(in `matmul` of (2, 5) and (2, 5))" in torch_call, torch_call
+
+
+@each_way
+@pytest.mark.parametrize("width", [1, 3, 7])
+def test_ties_give_one_of_the_best_whichever(way: SimpleNamespace, width: int) -> None:
+    """Which of equal expansions is taken is free, so no case asks it; the score and the number are not."""
+    scores, parents, tokens = way.beam_step(torch.full((2, 3), 1 / 3).log(), torch.zeros(2), width)
+    kept = min(width, 6)
+    torch.testing.assert_close(scores, torch.full((kept,), 1 / 3).log())
+    assert len(set(zip(parents.tolist(), tokens.tolist(), strict=True))) == kept
+    even = torch.full((1, 3), 1 / 3).log()
+    best, score = way.beam_search(lambda prefixes: even.expand(len(prefixes), 3), 0, 2, width, 3, 1.0)
+    assert score == pytest.approx(math.log(1 / 3))
+    assert best[-1] == 2 or len(best) == 3
