@@ -1,15 +1,17 @@
 """Packs: the frozen cases of a lesson, with expected observations and those of each known mistake.
 
-One safetensors file per lesson. Its metadata holds JSON in which tensors stand by number; equal tensors are
-stored once. *Visible* packs lie in ``assets/packs`` and go to students; *hidden* ones lie where
+One safetensors file per lesson. Its metadata holds JSON, compressed, in which tensors stand by number; equal tensors
+are stored once. *Visible* packs lie in ``assets/packs`` and go to students; *hidden* ones lie where
 ``CROSSTALK_HIDDEN_PACKS`` says.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,7 +95,8 @@ def to_bytes(pack: Pack) -> bytes:
             known[digest] = str(len(stored))
             stored[known[digest]] = tensor.detach().contiguous().clone()
         places.append({"at": known[digest]} | ({"stride": note["stride"]} if "stride" in note else {}))
-    return save(stored, metadata={"crosstalk": json.dumps({"tree": tree, "tensors": places}, ensure_ascii=False)})
+    header = json.dumps({"tree": tree, "tensors": places}, ensure_ascii=False).encode()
+    return save(stored, metadata={"crosstalk": base64.b64encode(zlib.compress(header, 9)).decode()})
 
 
 def _plain(pack: Pack) -> dict[str, Any]:
@@ -116,7 +119,7 @@ def from_file(path: Path) -> Pack:
         raise PackError(f"The pack {path.name} is missing from {path.parent}: run `crosstalk build` to make it.")
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads(file.metadata()["crosstalk"])
+            header = json.loads(zlib.decompress(base64.b64decode(file.metadata()["crosstalk"])))
             stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         tensors = [
             in_layout(stored[place["at"]], place["stride"]) if "stride" in place else stored[place["at"]]
