@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from autograder import draw, solutions
+from autograder import draw, observe, runner, solutions
 from autograder import exercise as exercise_module
 from autograder.exercise import Exercise, applied, exercises_of
 from autograder.judging import request
 from autograder.messages import Tree, decode
 from autograder.packs import Case, ExercisePack, Mistake, Pack, hash_of
-from autograder.runner import run
 from autograder.scenarios import SCENARIOS
 from crosstalk.course import Lesson
 
@@ -47,17 +46,22 @@ def freeze(lesson: Lesson, seed: str = VISIBLE) -> Pack:
 
 
 def source_hash(lesson: Lesson) -> str:
-    """A hash of everything that a pack is made from: exercises, solution, stand-ins, scenarios."""
+    """A hash of everything that a pack is made from: exercises, solution, stand-ins, scenarios, and what runs them."""
     from crosstalk import my_model
 
     exercises = exercises_of(lesson)
     first = next(iter(exercises.values()), None)
     used = {sketch.scenario for exercise in exercises.values() for sketch in exercise.cases}
     scenarios = {SCENARIOS[name].__module__ for name in used}
-    modules: list[ModuleType] = [exercise_module, draw, *(sys.modules[name] for name in sorted(scenarios))]
+    modules: list[ModuleType] = [
+        exercise_module, draw, observe, runner, *(sys.modules[name] for name in sorted(scenarios))
+    ]  # fmt: skip
     files = [inspect.getsource(module) for module in modules]
     if first:
-        files.append(inspect.getsource(sys.modules[f"autograder.exercises.{lesson.id.replace('-', '_')}"]))
+        page = sys.modules[f"autograder.exercises.{lesson.id.replace('-', '_')}"]
+        shared = {getattr(value, "__module__", None) or "" for value in vars(page).values()} - {page.__name__}
+        shared = {name for name in shared if name.startswith("autograder.exercises.")}
+        files += [inspect.getsource(module) for module in (page, *(sys.modules[name] for name in sorted(shared)))]
         files.append(Path(inspect.getfile(my_model.stand_in(first.name))).read_text(encoding="utf-8"))
     notebook = solutions.read_source(lesson)  # its prose is no part of the pack
     files.append(solutions.setup_source(notebook))
@@ -103,7 +107,7 @@ def _frozen(exercise: Exercise, setup: str, solution: str, seed: str) -> Exercis
 
 
 def _observations(pack: ExercisePack, source: str | None, setup: str) -> list[Tree]:
-    replies = list(map(decode, run(request(pack.name, source, setup, [pack], own_pieces=False))))
+    replies = list(map(decode, runner.run(request(pack.name, source, setup, [pack], own_pieces=False))))
     seen = {reply["index"]: reply["observation"] for reply in replies if reply["what"] == "case"}
     if len(seen) != len(pack.cases):
         raise FreezeError(f"{pack.name}: this code could not be tried: {replies[0]}, {replies[-1]}\n{source}")

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from autograder.exercise import Exercise, call
+from autograder.exercises.training_steps import training_steps
 from autograder.scenarios.table_model import table
-from autograder.scenarios.training import training_steps
 
 # --- shift_right -----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
 import torch
 
 from autograder.exercise import Exercise, call
-from autograder.scenarios.training import training_steps
+from autograder.exercises.training_steps import training_steps
 from crosstalk.data.bug_clinic_faults import FAULTS, PATIENTS
 
 # --- diagnoses -------------------------------------------------------------------------------------------------

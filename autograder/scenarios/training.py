@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from autograder.draw import Draw
 from autograder.messages import Tree
 from autograder.observe import described
 from autograder.scenarios.call import accepts, changed, tensors_of
 from autograder.scenarios.module import take_weights
-from crosstalk import my_model
 
-SIZES = {"vocabulary": 8, "d_model": 4, "heads": 2, "d_ff": 6}
 _OPTIMIZERS = {"SGD": torch.optim.SGD, "Adam": torch.optim.Adam}
-
-
-def training_steps(
-    draw: Draw,
-    *lengths: tuple[list[int], list[int]],
-    watch: Sequence[str],
-    pad_id: int = 0,
-    start_id: int = 1,
-    optimizer: str = "SGD",
-    lr: float = 0.5,
-    dtype: torch.dtype = torch.float32,
-    width: int | None = None,
-) -> dict[str, Tree]:
-    """Inputs of the scenario ``training``: random weights, and words of the ids 3 to 6.
-
-    Args:
-        lengths: for each batch, those of its sources, and those of its targets, which end with the token 2.
-        watch: names of the weights to look at.
-        width: of every source; None: that of the longest in its batch.
-    """
-    stand_ins = {name: my_model.stand_in(name) for name in ("TokenEmbedding", "Encoder", "Decoder", "EncoderDecoder")}
-    parameters = _new_model(SIZES, pad_id, stand_ins).named_parameters()
-    drawn = draw.weights(**{name: tuple(parameter.shape) for name, parameter in parameters})
-    batches = []
-    for of_sources, of_targets in lengths:
-        source, target = draw.padded(of_sources, 3, 7, pad_id, width), draw.padded(of_targets, 3, 7, pad_id)
-        for row, length in zip(target, of_targets, strict=True):
-            row[length - 1] = 2
-        batches.append([source, target])
-    return {
-        "sizes": SIZES,
-        "weights": {name: (drawn[name] + name.endswith("scale")).to(dtype) for name in sorted(drawn)},
-        "optimizer": optimizer,
-        "options": {"lr": lr},
-        "stale": 0.5,
-        "batches": batches,
-        "pad_id": pad_id,
-        "start_id": start_id,
-        "watch": list(watch),
-    }
 
 
 def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -100,14 +57,15 @@ def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
 
 def tiny_model(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The model of a case with its weights and stale gradients, in training mode, and its optimiser."""
-    model = _new_model(inputs["sizes"], inputs["pad_id"], earlier)
+    model = new_model(inputs["sizes"], inputs["pad_id"], earlier)
     take_weights(model, inputs["weights"])
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, inputs["stale"])
     return model.train(), _OPTIMIZERS[inputs["optimizer"]](model.parameters(), **inputs["options"])
 
 
-def _new_model(sizes: Mapping[str, int], pad_id: int, earlier: Mapping[str, Any]) -> nn.Module:
+def new_model(sizes: Mapping[str, int], pad_id: int, earlier: Mapping[str, Any]) -> nn.Module:
+    """A small EncoderDecoder of the given pieces; ``sizes`` has vocabulary, d_model, heads and d_ff."""
     vocabulary, d_model, heads, d_ff = (sizes[key] for key in ("vocabulary", "d_model", "heads", "d_ff"))
     model: nn.Module = earlier["EncoderDecoder"](
         earlier["TokenEmbedding"](vocabulary, d_model, pad_id),
