@@ -1,0 +1,1 @@
+"""``crosstalk grade``: submissions that cannot be trusted, graded safely and fast."""
