@@ -1,0 +1,81 @@
+"""What the zygote's child does: wall itself in, then try answers until nobody asks any more."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from autograder.messages import MAX_MESSAGE_BYTES, Tree, decode, encode
+from autograder.runner import run
+from autograder.sandbox import landlock, linux, namespaces, rlimits, seccomp
+from autograder.sandbox.own_cells import run_cells
+from autograder.sandbox.wire import Closed, receive, send
+
+
+@dataclass(frozen=True)
+class Walls:
+    """Which walls stand; all of them, unless an instructor has said ``--unsafe``."""
+
+    namespaces: bool
+    seccomp: bytes | None  # the compiled filter
+    readable: tuple[str, ...]  # for Landlock; empty where the kernel has none
+
+
+def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, cgroup: list[int]) -> None:
+    """Wall this process in, tell how long that took, and serve. Returns when the other side has gone.
+
+    Args:
+        connection: to the judge; every other open file is closed.
+        limits: ``cpu_seconds``, ``memory_mb``, ``scratch_mb``.
+        walls: those to put up.
+        cgroup: open files that take this process into its control groups.
+    """
+    began = time.perf_counter()
+    gc.disable()  # nothing of what the zygote left can be collected, and looking at it would copy its memory
+    for file in cgroup:
+        os.write(file, b"0")
+    if walls.namespaces:
+        namespaces.leave_for_child(limits["scratch_mb"])
+    _keep_only(connection)
+    rlimits.limit(limits["cpu_seconds"], limits["memory_mb"])
+    if walls.namespaces:
+        namespaces.give_up_rights()
+    linux.no_new_privileges()
+    if walls.readable:
+        landlock.restrict(walls.readable, ["/tmp", "/dev/shm", "/dev/null"])
+    if walls.seccomp:
+        seccomp.load(walls.seccomp)
+    os.chdir("/tmp")
+    gc.freeze()
+    gc.enable()
+    send(connection, encode({"what": "walled in", "seconds": time.perf_counter() - began}))
+    _serve(connection)
+
+
+def _keep_only(connection: socket.socket) -> None:
+    """Close every file but the connection, and have nothing to read from or print to."""
+    kept = connection.fileno()
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nothing, standard)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX") if kept < 2**16 else 2**20)
+
+
+def _serve(connection: socket.socket) -> None:
+    def ask(question: Tree) -> Tree:
+        send(connection, encode(question))
+        return decode(receive(connection, MAX_MESSAGE_BYTES))
+
+    while True:
+        try:
+            request = receive(connection, MAX_MESSAGE_BYTES)
+        except Closed:
+            return
+        asked = decode(request)
+        for reply in run_cells(asked) if asked.get("what") == "cells" else run(request):
+            send(connection, reply)

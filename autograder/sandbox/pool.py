@@ -1,0 +1,211 @@
+"""The judge's end: start a zygote, have it fork a child for a submission, speak with the child, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import crosstalk
+from autograder.messages import Tree, decode
+from autograder.sandbox import wire
+from autograder.sandbox.zygote import MAX_REQUEST
+
+START_SECONDS = 120.0  # for torch to be imported, on a busy machine
+FORK_SECONDS = 30.0
+_HOME = Path(__file__).resolve().parents[1]  # autograder/
+_COURSE = Path(crosstalk.__file__).resolve().parent
+# Of our own packages, what children have no use for, and what would tell them answers.
+_HIDDEN = ("exercises", "grading", "build")
+
+
+class SandboxError(RuntimeError):
+    """The sandbox itself failed: no fault of a submission's. The message says what and what to do."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which layers to use. All of them, unless an instructor has said ``--unsafe``."""
+
+    namespaces: bool = True
+    seccomp: bool = True
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one child may use."""
+
+    cpu_seconds: float
+    memory_mb: int
+    scratch_mb: int = 64  # in /tmp, gone afterwards
+
+
+@dataclass
+class Ended:
+    """How a child ended."""
+
+    status: int  # its exit code, or minus the signal
+    cpu_seconds: float
+    peak_kb: int
+    zygote_kb: int
+
+
+class Child:
+    """A sandboxed process that answers messages."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def send(self, message: bytes, until: float) -> None:
+        """Send it a message before a moment of `time.monotonic`. Raises `wire.WireError`."""
+        wire.send(self._connection, message, until)
+
+    def receive(self, most: int, until: float) -> bytes:
+        """Its next message, of at most so many bytes. Raises `wire.WireError`."""
+        return wire.receive(self._connection, most, until)
+
+    def hang_up(self) -> None:
+        """Close the connection; the child leaves by itself if it is waiting."""
+        self._connection.close()
+
+
+@dataclass
+class Zygote:
+    """A zygote for one lesson, as a context. One child at a time.
+
+    Args:
+        stand_ins: the exercises whose stand-ins children may be asked to use.
+        setup: the source of the lesson's set-up cell.
+        readable: what children may read, beside Python, its packages and ours: files and folders.
+        hidden: folders among all that which are to be empty.
+        cgroup: open files that take a process into control groups (`autograder.sandbox.cgroups`).
+        environment: variables that children see.
+    """
+
+    stand_ins: Sequence[str]
+    setup: str
+    readable: Sequence[Path] = ()
+    hidden: Sequence[Path] = ()
+    layers: Layers = Layers()
+    cgroup: Sequence[int] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen | None = None
+    _control: socket.socket | None = None
+    _busy: bool = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start it, unless it runs. Raises `SandboxError` where it cannot be."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        number = theirs.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-X", "faulthandler", "-m", "autograder.sandbox.zygote", str(number)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
+            pass_fds=[number, *self.cgroup], env=_environment() | self.environment, cwd="/",
+        )  # fmt: skip
+        theirs.close()
+        self._control = ours
+        settings = {
+            "namespaces": self.layers.namespaces, "seccomp": self.layers.seccomp, "cgroup": list(self.cgroup),
+            "readable": [*_python(), str(_HOME), str(_COURSE), *map(str, self.readable)],
+            "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
+            "stand_ins": list(self.stand_ins), "setup": self.setup,
+        }  # fmt: skip
+        ours.send(json.dumps(settings).encode())
+        self._reply(START_SECONDS)
+
+    def fork(self, budget: Budget) -> tuple[Child, float]:
+        """A new child, walled in, and how many seconds it took itself to be so. An earlier child is ended."""
+        if self._control is None:
+            raise SandboxError("the zygote has not been started")
+        ours, theirs = socket.socketpair()
+        try:
+            request = {**vars(budget), "patience": 0.0}
+            socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+            theirs.close()
+            self._reply(FORK_SECONDS)
+            self._busy = True
+            first = decode(wire.receive(ours, 10_000, time.monotonic() + FORK_SECONDS))
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"A child could not be walled in ({error}). {self._last_words()}") from None
+        return Child(ours), float(first["seconds"])
+
+    def end(self, child: Child, patience: float = 0.0) -> Ended | None:
+        """End a child, if it has not ended within ``patience`` seconds; None if there was none any more."""
+        child.hang_up()
+        if not self._busy or self._control is None:
+            return None
+        self._busy = False
+        self._control.send(json.dumps({"patience": patience}).encode())
+        return Ended(**self._reply(FORK_SECONDS + patience))
+
+    def close(self) -> None:
+        """End it and its child, at once."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+            self._said.close()
+        self._busy = False
+
+    def _reply(self, seconds: float) -> dict[str, Any]:
+        assert self._control is not None
+        self._control.settimeout(seconds)
+        try:
+            content = self._control.recv(MAX_REQUEST)
+        except OSError as error:
+            raise SandboxError(f"The zygote does not answer ({error}). {self._last_words()}") from None
+        reply: Tree = json.loads(content) if content else {"failed": "it has ended"}
+        if "failed" in reply:
+            raise SandboxError(f"The zygote failed: {reply['failed']} {self._last_words()}")
+        return reply
+
+    def _last_words(self) -> str:
+        self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, self._said.tell() - 2_000))
+        return self._said.read().decode("utf-8", errors="replace").strip()
+
+
+def _environment() -> dict[str, str]:
+    """What a zygote sees of our environment: nothing that tells of packs or people."""
+    return {
+        "PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp",
+        "HF_HUB_OFFLINE": "1", "NBGRADER_EXECUTION": "autograde", "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+
+
+def _python() -> list[str]:
+    """Where this Python, its packages and the libraries they load lie."""
+    found = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"]
+    found += [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    found += site.getsitepackages()
+    found += [sysconfig.get_config_var("LIBDIR") or "", str(Path(sys.prefix, "pyvenv.cfg"))]
+    return [path for path in dict.fromkeys(found) if path and os.path.exists(path)]
