@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from autograder import sentences
 from autograder.compare import Difference, difference, kind_of, same
@@ -28,14 +29,34 @@ def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: f
         max_points: for all cases right.
         elsewhere: names bound in other cells of the notebook, for the sentence on helpers.
     """
+    return decide(packs, understood(replies), max_points, elsewhere)
+
+
+@dataclass
+class Said:
+    """What a runner said: of the answer cell, of each case by its number over all packs, and at the end."""
+
+    definition: Tree = field(default_factory=lambda: {"kind": "nothing"})
+    cases: dict[int, Tree] = field(default_factory=dict)
+    end: Tree = field(default_factory=lambda: {"stopped": None})
+
+
+def decide(packs: Sequence[ExercisePack], said: Said, max_points: float,
+           elsewhere: frozenset[str] = frozenset()) -> Verdict:  # fmt: skip
+    """Decide what an answer is worth from what was said of it (see `judge`).
+
+    Of hidden cases nothing is told but right or wrong. A case counts if it is right wherever it was drawn: an answer
+    that has learnt the visible cases by heart earns nothing with them.
+    """
     name = packs[0].name
-    said = _sorted(replies)
     cases = [(pack, case) for pack in packs for case in pack.cases]
-    notes = sentences.notes(said["end"])
-    if problem := sentences.definition(packs[0], said["definition"], elsewhere):
+    visible = [pack for pack in packs if not pack.hidden]
+    notes = sentences.notes(said.end)
+    if problem := sentences.definition(packs[0], said.definition, elsewhere):
         return Verdict(name, 0, max_points, problem=problem, notes=notes)
-    observed = [said["cases"].get(index) for index in range(len(cases))]
-    if problem := sentences.whole(packs[0], observed, said["end"], elsewhere):
+    observed = [said.cases.get(index) for index in range(len(cases))]
+    seen = observed[: sum(len(pack.cases) for pack in visible)]
+    if problem := sentences.whole(packs[0], seen, said.end, elsewhere):
         return Verdict(name, 0, max_points, problem=problem, notes=notes)
     results = []
     for (pack, case), observation in zip(cases, observed, strict=True):
@@ -49,17 +70,24 @@ def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: f
         else:
             results.append(CaseResult(case.title, False, found.sentence, found.got, found.expected, found.shown,
                                       reproduction(pack, case)))  # fmt: skip
-    right = sum(result.right for result in results)
-    mistake = None if right == len(results) else named(packs, observed)
+    mistake = None if all(result.right for result in results) else named(visible, seen)
     return Verdict(
         name,
-        points=round(max_points * right / len(results), 2),
+        points=round(max_points * _share(packs, results), 2),
         max_points=max_points,
         cases=results,
         named=mistake.sentence if mistake else "",
         mistake=mistake.name if mistake else "",
         notes=notes,
     )
+
+
+def _share(packs: Sequence[ExercisePack], results: Sequence[CaseResult]) -> float:
+    """How many of the cases are right, in each pack the same case drawn anew."""
+    left = iter(results)
+    rights = [[next(left).right for _ in pack.cases] for pack in packs]
+    together = [all(drawn) for drawn in zip_longest(*rights, fillvalue=True)]
+    return sum(together) / len(together)
 
 
 def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | None:
@@ -110,6 +138,24 @@ def same_observation(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
     if "raised" in expected:
         return all(expected["raised"].get(key) == got["raised"].get(key) for key in _TELLING)
     return same(expected, got, slack)
+
+
+def understood(replies: Iterable[bytes]) -> Said:
+    """The runner's messages. What is missing or unreadable counts as not said."""
+    said = Said()
+    for reply in replies:
+        try:
+            message = decode(reply)
+        except MessageError:
+            continue
+        match message:
+            case {"what": "definition"}:
+                said.definition = message
+            case {"what": "case", "index": int(index), "observation": dict(observation)}:
+                said.cases.setdefault(index, observation)
+            case {"what": "end"}:
+                said.end = message
+    return said
 
 
 def _difference(pack: ExercisePack, case: Case, observation: Tree, elsewhere: frozenset[str]) -> Difference | None:
@@ -176,21 +222,3 @@ def _result_difference(pack: ExercisePack, expected: Tree, got: Tree, where: str
 def _named_result(declared: str, where: str = "") -> tuple[str, str]:
     name, _, dimensions = declared.partition(" ")
     return (f"The {name}{where}" if where else f"`{name}`"), dimensions
-
-
-def _sorted(replies: Iterable[bytes]) -> dict[str, Any]:
-    """The runner's messages by kind. What is missing or unreadable counts as not said."""
-    said: dict[str, Any] = {"definition": {"kind": "nothing"}, "cases": {}, "end": {"stopped": None}}
-    for reply in replies:
-        try:
-            message = decode(reply)
-        except MessageError:
-            continue
-        match message:
-            case {"what": "definition"}:
-                said["definition"] = message
-            case {"what": "case", "index": int(index), "observation": dict(observation)}:
-                said["cases"].setdefault(index, observation)
-            case {"what": "end"}:
-                said["end"] = message
-    return said

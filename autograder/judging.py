@@ -12,9 +12,14 @@ from autograder.verdict import Verdict
 from crosstalk.course import course
 
 
-def request(name: str, source: str | None, setup: str, packs: Sequence[ExercisePack], own_pieces: bool) -> bytes:
-    """The message that asks the runner to try an answer (``source`` None: the stand-in)."""
-    cases: list[Tree] = [{"scenario": case.scenario, "inputs": case.inputs} for pack in packs for case in pack.cases]
+def request(name: str, source: str | None, setup: str, packs: Sequence[ExercisePack], own_pieces: bool,
+            cases: Sequence[Tree] | None = None) -> bytes:  # fmt: skip
+    """The message that asks the runner to try an answer.
+
+    Args:
+        source: of the answer; None for the stand-in.
+        cases: the cases as they are to be sent; those of the packs, one after the other, if not given.
+    """
     _, entry = course().find(name)
     return encode({
         "exercise": name,
@@ -23,10 +28,15 @@ def request(name: str, source: str | None, setup: str, packs: Sequence[ExerciseP
         "earlier": course().earlier_exercises(name),
         "own_pieces": own_pieces,
         "forbidden": packs[0].forbidden,
-        "cases": cases,
+        "cases": cases_of(packs) if cases is None else list(cases),
         "seconds": entry.seconds or course().limits.seconds,
         "output_bytes": course().limits.output_bytes,
     })  # fmt: skip
+
+
+def cases_of(packs: Sequence[ExercisePack]) -> list[Tree]:
+    """The cases of some packs as a request has them: how to try the exercise, and on what."""
+    return [{"scenario": case.scenario, "inputs": case.inputs} for pack in packs for case in pack.cases]
 
 
 def judge_source(
