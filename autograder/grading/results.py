@@ -48,7 +48,7 @@ class Graded:
 
     def to_json(self) -> str:
         """As text, for the journal."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Graded:
