@@ -32,7 +32,9 @@ def limit(
 
     ``threads``: that run at the same time, the main thread among them. The kernel counts them per user and, since
     Linux 5.14, per user namespace: in a user namespace of its own this counts the process's own threads, elsewhere
-    all threads of the user. Where the user is root outside every namespace the kernel does not apply it.
+    all threads of the user. So this is to be called within the user namespace: one made afterwards would hold all the
+    user's other processes against the limit as well. Where the user is root outside every namespace the kernel does
+    not apply it.
 
     ``file_mb``: the longest file that may be written, in MiB (``OSError``: File too large). ``open_files``: how many
     descriptors may be open.
