@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ def add_commands(app: typer.Typer) -> None:
     """Add them (found by the entry point ``crosstalk.commands``)."""
     app.command("build")(build)
     app.command("classroom")(classroom)
+    app.command("doctor")(doctor)
+    app.command("grade")(grade)
 
 
 def build(
@@ -53,3 +56,38 @@ def classroom(
     except ClassroomError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def doctor() -> None:
+    """Try every layer of the sandbox out that `grade` needs on this machine."""
+    from rich.console import Console
+
+    from autograder.grading.told import show_layers
+    from autograder.sandbox.layers import probe
+
+    layers = probe()
+    show_layers(layers, Console())
+    if missing := [layer.name for layer in layers if layer.required and not layer.works]:
+        typer.echo(f"`crosstalk grade` refuses to start here: missing are {', '.join(missing)}.")
+        raise typer.Exit(1)
+    typer.echo("`crosstalk grade` can start here.")
+
+
+def grade(
+    lesson: Annotated[str, typer.Argument(help="The lesson: 04-decoder, or 04.")],
+    students: Annotated[list[str] | None, typer.Argument(help="Only these students; all if none.")] = None,
+    folder: Annotated[Path, typer.Option(help="The class's folder, with nbgrader_config.py.")] = Path(),
+    workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = os.cpu_count() or 1,
+    again: Annotated[bool, typer.Option("--again", help="Grade what is unchanged, too.")] = False,
+    unsafe: Annotated[bool, typer.Option("--unsafe", help="Grade where layers of the sandbox are missing.")] = False,
+) -> None:
+    """Grade what students handed in: sandboxed, and into nbgrader's gradebook."""
+    from autograder.grading.command import GradingError, run
+
+    try:
+        complete = run(folder, lesson, students or None, workers, again, unsafe)
+    except GradingError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+    if not complete:
+        raise typer.Exit(1)

@@ -163,6 +163,12 @@ def packs_of(name: str) -> list[ExercisePack]:
     return found
 
 
+def pack_files(lesson: Lesson) -> list[Path]:
+    """The files by which a lesson's answers are judged."""
+    folders = [assets_folder() / "packs", *map(Path, filter(None, [os.environ.get("CROSSTALK_HIDDEN_PACKS")]))]
+    return [folder / f"{lesson.id}.safetensors" for folder in folders]
+
+
 def cases_hash(name: str) -> str:
     """What progress and pieces are keyed on: changes when a case of the exercise changes."""
     lesson, _ = course().find(name)

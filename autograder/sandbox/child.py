@@ -77,5 +77,5 @@ def _serve(connection: socket.socket) -> None:
         except Closed:
             return
         asked = decode(request)
-        for reply in run_cells(asked) if asked.get("what") == "cells" else run(request):
+        for reply in run_cells(asked) if asked.get("what") == "cells" else run(request, ask):
             send(connection, reply)

@@ -72,8 +72,9 @@ def _ran(cell: Tree, namespace: dict[str, Any]) -> Tree:
 def _executed(source: str, name: str, namespace: dict[str, Any]) -> Any:
     """Run a cell; the value of its last line if that is an expression without a semicolon."""
     body = ast.parse(source, name).body
-    last = body.pop() if body and isinstance(body[-1], ast.Expr) and not source.rstrip().endswith(";") else None
-    exec(compile(ast.Module(body, []), name, "exec"), namespace)
-    if last is None:
+    last = body[-1] if body and not source.rstrip().endswith(";") else None
+    if not isinstance(last, ast.Expr):
+        exec(compile(ast.Module(body, []), name, "exec"), namespace)
         return None
+    exec(compile(ast.Module(body[:-1], []), name, "exec"), namespace)
     return eval(compile(ast.Expression(last.value), name, "eval"), namespace)

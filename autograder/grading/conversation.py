@@ -1,0 +1,247 @@
+"""Have the answers of one submission tried by sandboxed children, and judge what these say.
+
+First every answer on the visible cases, then the cells that an instructor has added, and only then every answer on the
+hidden cases, in an order of this submission's own. What a child says after it has seen a hidden input decides what is
+right, and reaches no feedback in words. Where a child ends before its time, that exercise is told so, and another
+child goes on with the next.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autograder.grading.cell_outputs import Shown, shown
+from autograder.grading.results import Reason
+from autograder.held import Held, lower_assurance, withheld
+from autograder.judge import Said, decide, understood
+from autograder.judging import cases_of, request
+from autograder.messages import MessageError, Tree, decode, encode
+from autograder.packs import ExercisePack
+from autograder.sandbox.own_cells import OwnCell, cells_request
+from autograder.sandbox.pool import Budget, Child, Zygote
+from autograder.sandbox.wire import Closed, Late, TooMuch, WireError
+from autograder.verdict import Verdict
+from crosstalk.course import Lesson, course
+
+GRACE_SECONDS = 5.0  # beside the exercise's own, for an answer that is interrupted to stop
+MAX_REPLY_BYTES = 64 * 2**20  # of all that is said of one exercise in one round
+MAX_QUESTIONS = 20_000  # to the tiny models of one exercise in one round
+_KILLED = -9
+
+
+class Fault(Exception):
+    """A child did not get to the end of an exercise, through what the answer did."""
+
+    def __init__(self, kind: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = Reason(kind, sentence)
+
+
+@dataclass
+class Judged:
+    """What came of one exercise."""
+
+    verdict: Verdict
+    reason: Reason | None = None
+    lower_assurance: bool = False
+
+
+@dataclass
+class Talk:
+    """One submission's turn with the sandbox.
+
+    Args:
+        lesson: whose answers come.
+        packs: of each exercise, the visible one first.
+        setup: the source of the set-up cell.
+        zygote: that forks the children.
+        seed: from which the order of hidden cases is drawn.
+    """
+
+    lesson: Lesson
+    packs: Mapping[str, Sequence[ExercisePack]]
+    setup: str
+    zygote: Zygote
+    seed: str
+    seconds: dict[str, float] = field(default_factory=lambda: {"fork": 0.0, "walls": 0.0, "cells": 0.0, "judge": 0.0})
+    peak_kb: int = 0
+    _child: Child | None = None
+
+    def judge(self, answers: Mapping[str, str], problems: Mapping[str, str], elsewhere: Mapping[str, frozenset[str]],
+              own_cells: Sequence[OwnCell] = ()) -> tuple[dict[str, Judged], list[Shown]]:  # fmt: skip
+        """Judge all answers, and run an instructor's own cells.
+
+        Args:
+            answers: the source of each answer cell by exercise.
+            problems: why an exercise has no answer that can be tried.
+            elsewhere: for each exercise the names that other cells bind.
+            own_cells: of the whole notebook in order, answer cells among them, if the instructor has added cells.
+        """
+        try:
+            return self._judge(answers, problems, elsewhere, own_cells)
+        finally:
+            self._end()
+
+    def _judge(self, answers: Mapping[str, str], problems: Mapping[str, str],
+               elsewhere: Mapping[str, frozenset[str]],
+               own_cells: Sequence[OwnCell]) -> tuple[dict[str, Judged], list[Shown]]:  # fmt: skip
+        said: dict[str, Said] = {}
+        faults: dict[str, Reason] = {}
+        for name in self._tried(answers, problems):
+            try:
+                said[name] = self._asked(name, answers[name], [pack for pack in self.packs[name] if not pack.hidden])
+            except Fault as fault:
+                faults[name] = fault.reason
+        outputs = self._own(own_cells)
+        for name, of_visible in said.items():
+            hidden = [pack for pack in self.packs[name] if pack.hidden]
+            if not hidden or of_visible.end.get("stopped") or not of_visible.cases:
+                continue
+            try:
+                of_hidden = self._asked(name, answers[name], hidden, random.Random(f"{self.seed} {name}"))
+                if of_hidden.end.get("stopped"):
+                    raise Fault("took too long", _TOO_LONG.format(name=name))
+                before = sum(len(pack.cases) for pack in self.packs[name] if not pack.hidden)
+                of_visible.cases |= {before + index: seen for index, seen in of_hidden.cases.items()}
+            except Fault as fault:
+                faults[name] = fault.reason
+        found: dict[str, Judged] = {}
+        for entry in self.lesson.exercises:
+            name, most = entry.name, entry.points
+            if name in faults:
+                found[name] = Judged(Verdict(name, 0, most, problem=faults[name].sentence), faults[name])
+            elif name not in said:
+                found[name] = Judged(Verdict(name, 0, most, problem=problems.get(name, _NO_CELL.format(name=name))))
+            else:
+                found[name] = self._decided(name, most, said[name], elsewhere.get(name, frozenset()))
+        return found, outputs
+
+    def _tried(self, answers: Mapping[str, str], problems: Mapping[str, str]) -> list[str]:
+        return [entry.name for entry in self.lesson.exercises if entry.name in answers and entry.name not in problems]
+
+    def _decided(self, name: str, most: float, said: Said, elsewhere: frozenset[str]) -> Judged:
+        packs = self.packs[name]
+        began = time.perf_counter()
+        try:
+            verdict = decide(packs, said, most, elsewhere)
+        except Exception as error:  # no honest runner says what cannot be compared
+            sentence = (f"What your answer to `{name}` gave could not be judged ({type(error).__name__}). If you have "
+                        "done nothing out of the way, tell your instructor.")  # fmt: skip
+            return Judged(Verdict(name, 0, most, problem=sentence), Reason("could not be judged", sentence))
+        finally:
+            self.seconds["judge"] += time.perf_counter() - began
+        lower = any(lower_assurance(case.scenario) for pack in packs for case in pack.cases)
+        return Judged(verdict, lower_assurance=lower)
+
+    def _asked(self, name: str, source: str, packs: Sequence[ExercisePack],
+               order: random.Random | None = None) -> Said:  # fmt: skip
+        """What a child says of an answer on all cases of some packs; numbered as they stand there."""
+        places = list(range(sum(len(pack.cases) for pack in packs)))
+        if order:
+            order.shuffle(places)
+        cases = cases_of(packs)
+        given, held = withheld([cases[place] for place in places])
+        entry = course().find(name)[1]
+        seconds = entry.seconds or course().limits.seconds
+        asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
+        for last in (False, True):
+            try:
+                said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
+                break
+            except Fault as fault:
+                # Killed by none of us: the system may have been short of memory through no fault of this answer's.
+                if last or fault.reason.kind != "was killed":
+                    raise
+        said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()
+                      if index < len(places)}  # fmt: skip
+        return said
+
+    def _own(self, cells: Sequence[OwnCell]) -> list[Shown]:
+        if not any(cell.counts for cell in cells):
+            return []
+        try:
+            seconds = course().limits.seconds
+            replies = self._replies("a cell", cells_request(cells, self.setup, seconds), seconds, None, len(cells) + 1)
+        except Fault as fault:
+            return shown(cells, [], fault.reason.sentence)
+        return shown(cells, replies, "")
+
+    def _replies(self, name: str, asking: bytes, seconds: float, held: Held | None, most: int) -> list[bytes]:
+        """Ask the child, answer what it asks back, and return what it says, up to and with its end."""
+        child = self._running()
+        began = time.perf_counter()
+        until = time.monotonic() + seconds + GRACE_SECONDS
+        replies: list[bytes] = []
+        left, questions = MAX_REPLY_BYTES, 0
+        try:
+            child.send(asking, until)
+            while len(replies) < most:
+                content = child.receive(left, until)
+                left -= len(content)
+                message = _read(content)
+                if message.get("what") == "ask" and held is not None and questions < MAX_QUESTIONS:
+                    questions += 1
+                    child.send(encode(held.answer(message)), until)
+                    continue
+                replies.append(content)
+                if message.get("what") == "end":
+                    return replies
+            raise TooMuch("more was said than there are cases")
+        except WireError as error:
+            raise self._fault(name, error) from None
+        finally:
+            self.seconds["cells"] += time.perf_counter() - began
+
+    def _fault(self, name: str, error: WireError) -> Fault:
+        ended = self._end(patience=1.0 if isinstance(error, Closed) else 0.0)
+        match error:
+            case Late():
+                return Fault("took too long", _TOO_LONG.format(name=name))
+            case TooMuch():
+                return Fault("said too much", f"`{name}` gave back far more than asked ({error}): return only what "
+                             "the exercise asks for.")  # fmt: skip
+        status = ended.status if ended else _KILLED
+        if status == _KILLED:
+            return Fault("was killed", f"The process that ran `{name}` was killed by the system, most likely because "
+                         "it took more memory than a submission may.")  # fmt: skip
+        how = f"signal {-status}" if status < 0 else f"exit code {status}"
+        return Fault("ended the process", f"`{name}` ended the process it ran in ({how}), so it could not be judged: "
+                     "an answer returns its result, and leaves the process alone.")  # fmt: skip
+
+    def _running(self) -> Child:
+        if self._child is None:
+            began = time.perf_counter()
+            limits = course().limits
+            allowed = [entry.seconds or limits.seconds for entry in self.lesson.exercises]
+            budget = Budget(2 * (sum(allowed) + limits.seconds), limits.memory_mb)
+            self._child, walls = self.zygote.fork(budget)
+            self.seconds["walls"] += walls
+            self.seconds["fork"] += time.perf_counter() - began - walls
+        return self._child
+
+    def _end(self, patience: float = 0.0):
+        if self._child is None:
+            return None
+        child, self._child = self._child, None
+        began = time.perf_counter()
+        ended = self.zygote.end(child, patience)
+        self.seconds["fork"] += time.perf_counter() - began
+        if ended:
+            self.peak_kb = max(self.peak_kb, ended.peak_kb)
+        return ended
+
+
+_TOO_LONG = ("`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is there a "
+             "loop that never stops?")  # fmt: skip
+_NO_CELL = "There is no answer to `{name}` in this notebook: its cell is missing."
+
+
+def _read(content: bytes) -> Tree:
+    try:
+        message = decode(content)
+    except MessageError:
+        return {}
+    return message if isinstance(message, dict) else {}
