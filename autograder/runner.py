@@ -10,7 +10,9 @@ import builtins
 import inspect
 import linecache
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 import types
@@ -24,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from autograder.guard import Clock, captured_output, time_limit, unchanged_state
 from autograder.messages import MessageError, Tree, decode, encode
 from autograder.scenarios import SCENARIOS
+from autograder.scenarios.asked import Ask, asking
 from autograder.scenarios.call import NotAccepted
 from crosstalk import my_model
 
@@ -66,8 +69,13 @@ class _Watch(TorchFunctionMode):
         return frame.f_lineno if frame and frame.f_code.co_filename == self.filename else None
 
 
-def run(request: bytes) -> Iterator[bytes]:
+def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
     """Try an answer on cases.
+
+    Args:
+        request: the message that says what is to be tried (see below).
+        ask: sends a question about a table that is held elsewhere (see `autograder.held`), and gives the answer. None
+            where every case brings its own.
 
     The request: ``exercise``, ``source`` of the answer (None: the stand-in), ``setup`` (source of the
     lesson's set-up cell), ``earlier`` (names it may use), ``own_pieces`` (use the student's), ``forbidden``,
@@ -90,7 +98,7 @@ def run(request: bytes) -> Iterator[bytes]:
                 try:
                     with warnings.catch_warnings(record=True) as caught:
                         warnings.simplefilter("default")
-                        _try_all(asked, filename, replies, clock)
+                        _try_all(asked, filename, replies, clock, _uninterrupted(ask) if ask else None)
                 except KeyboardInterrupt as interrupt:
                     ended["stopped"] = _place(interrupt, filename) | {"time_up": clock.expired}
         ended |= {
@@ -105,7 +113,26 @@ def run(request: bytes) -> Iterator[bytes]:
             yield encode({"what": "case", "index": reply["index"], "observation": {"value": {"$kind": what}}})
 
 
-def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock) -> None:
+def _uninterrupted(ask: Ask) -> Ask:
+    """Ask so that an interrupt waits for the answer: one in the middle would leave half a message on the way."""
+
+    def asked(question: Tree) -> Tree:
+        with torch._C.DisableTorchFunction():  # what is sent is no call of the answer's
+            if threading.current_thread() is not threading.main_thread():
+                return ask(question)
+            came: list[int] = []
+            handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+            try:
+                return ask(question)
+            finally:
+                signal.signal(signal.SIGINT, handler)
+                if came:
+                    raise KeyboardInterrupt
+
+    return asked
+
+
+def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock, ask: Ask | None) -> None:
     name = asked["exercise"]
     namespace: dict[str, Any] = {"__name__": "answer", "__builtins__": builtins}
     exec(compile(asked["setup"], "<set-up cell>", "exec"), namespace)
@@ -132,6 +159,8 @@ def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock
         replies.append({"what": "definition"} | _looked_at(answer, name, filename, name in module.__dict__))
     stand_ins = {other: my_model.get(other, own=False) for other in asked["earlier"]}
     for index, case in enumerate(asked["cases"]):
+        if ask:
+            case = {**case, "inputs": asking(case["inputs"], ask)}
         started = time.perf_counter()
         observation = _observed(answer, case, stand_ins, filename, frozenset(asked["forbidden"]))
         seconds = time.perf_counter() - started

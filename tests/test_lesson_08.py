@@ -244,7 +244,7 @@ def test_a_step_answers_by_prefix() -> None:
     asked = step(torch.tensor([[9, 1], [9, 2]])).exp()
     torch.testing.assert_close(asked, torch.tensor([[0.5, 0.25, 0.25], [1 / 3] * 3]))
     assert step(torch.tensor([[9]])).argmax().item() == 1
-    assert step.asked == {2: 1, 1: 1}
+    assert step.table.asked == {2: 1, 1: 1}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_table_answers_by_source_and_prefix(model: TableModel) -> None:
     assert _said(model.decode(torch.tensor([[START, 4, 5]]), memory)) == [[4, 5, END]]
     assert _said(model.decode(torch.tensor([[START, 5, 5, 5]]), memory)) == [[4, 0, 1, 1]]
     assert _said(model.decode(torch.tensor([[4]]), memory)) == [[0]]  # without what came before it, another prefix
-    assert (model.encoded, model.decoded) == (1, 3)
+    assert (model.table.encoded, model.table.decoded) == (1, 3)
 
 
 def test_rows_for_any_source_serve_all(model: TableModel) -> None:

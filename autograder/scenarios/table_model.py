@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,8 @@ from torch import nn
 
 from autograder.messages import Tree
 from autograder.observe import described
+from autograder.scenarios.asked import MAX_ROWS, Asked, Questions, TooManyCalls, bounded
 from autograder.scenarios.call import accepts, changed, tensors_of
-
-
-class TooManyCalls(RuntimeError):
-    """The model was asked far more often than its words are long."""
 
 
 def table(
@@ -37,18 +35,19 @@ def table(
 def table_model(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     """Call ``answer(model, *rest)`` with a `TableModel`.
 
-    ``inputs`` has ``model`` (see `table`), ``args`` (its first is None: there the model comes), ``kwargs``, and
-    ``counts``: which of ``encoded`` and ``decoded``, the numbers of calls, are part of what is asked.
+    ``inputs`` has ``model`` (see `table`; or a mark, see `autograder.held`), ``args`` (its first is None: there the
+    model comes), ``kwargs``, and ``counts``: which of ``encoded`` and ``decoded``, the numbers of calls, are part of
+    what is asked.
 
     Returns:
-        ``result``, ``changed``, and the numbers in ``counts``; also ``training``, where the model, which comes in
-        evaluation mode, was asked in training mode or left in it.
+        ``result``, ``changed``, and (where the table is here) the numbers in ``counts``; also ``training``, where the
+        model, which comes in evaluation mode, was asked in training mode or left in it.
     """
     (model, *rest), kwargs = with_model(inputs, earlier)
     accepts(answer, "", [model, *rest], kwargs)
     before = [tensor.clone() for _, tensor in tensors_of(inputs)]
     result = answer(model, *rest, **kwargs)
-    counted = {name: getattr(model, name) for name in inputs["counts"]}
+    counted = model.table.counted(inputs["counts"])
     mode = {"training": True} if model.training or model.asked_in_training else {}
     return {"result": described(result), "changed": changed(inputs, before), **counted, **mode}
 
@@ -56,6 +55,54 @@ def table_model(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
 def with_model(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of the call, with the model in its place."""
     return [TableModel(inputs["model"]).eval(), *inputs["args"][1:]], inputs["kwargs"]
+
+
+class WordTable:
+    """What a tiny model says, and how often it was asked.
+
+    Args:
+        model: see `table`.
+    """
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        self.rows = {_read(key): row for key, row in model["rows"].items()}
+        self.otherwise, self.patience = model["otherwise"], model["patience"]
+        self.vocabulary = self.otherwise.size(-1)
+        self.encoded = self.decoded = 0
+
+    def encode(self) -> None:
+        """One more call of ``encode``."""
+        self.encoded += 1
+
+    def decode(self, questions: Questions | None) -> torch.Tensor:
+        """One more call of ``decode``; None where nothing can be asked in it, because it was called wrongly.
+
+        Returns:
+            (questions, vocabulary), the logits.
+
+        Raises:
+            TooManyCalls: there is no end to it.
+        """
+        self.decoded += 1
+        if self.decoded > self.patience:
+            raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
+        if questions is None:
+            return torch.empty(0)
+        return torch.stack([self._row(*question) for question in zip(*questions, strict=True)])
+
+    def counted(self, names: Sequence[str]) -> dict[str, Tree]:
+        """The numbers of these names, ``encoded`` and ``decoded``."""
+        return {name: getattr(self, name) for name in names}
+
+    def __deepcopy__(self, memo: object) -> WordTable:
+        """A copied model is the same model: its calls are counted, too."""
+        return self
+
+    def _row(self, word: Sequence[int], whole: bool, prefix: Sequence[int], place: int) -> torch.Tensor:
+        for source in (tuple(word), None):
+            if whole and (source, tuple(prefix)) in self.rows:
+                return self.rows[source, tuple(prefix)]
+        return self.otherwise[min(place, len(self.otherwise) - 1)]
 
 
 class TableModel(nn.Module):
@@ -66,20 +113,19 @@ class TableModel(nn.Module):
     word, and a prefix with a token hidden is another prefix.
 
     Attributes:
-        encoded, decoded: how often ``encode`` and ``decode`` were called.
-        asked_in_training: whether either was called in training mode.
+        table: what it says; asked, and its calls counted, here or, where ``model`` is a mark, elsewhere.
+        asked_in_training: whether ``encode`` or ``decode`` was called in training mode.
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         super().__init__()
-        self.rows, self.otherwise, self.patience = model["rows"], model["otherwise"], model["patience"]
+        self.table = Asked(model) if "held" in model else WordTable(model)
         self.unit = nn.Parameter(torch.ones(()))  # so that there are parameters, and logits carry a gradient
-        self.encoded = self.decoded = 0
         self.asked_in_training = False
 
     def encode(self, source: torch.Tensor, source_mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, source) → memory (batch, source, 2)."""
-        self.encoded += 1
+        self.table.encode()
         self.asked_in_training |= self.training
         _ids(source, "encode")
         batch, length = source.shape
@@ -99,24 +145,14 @@ class TableModel(nn.Module):
         Raises:
             TooManyCalls: there is no end to it.
         """
-        self.decoded += 1
         self.asked_in_training |= self.training
-        if self.decoded > self.patience:
-            raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
-        _ids(target, "decode")
-        if int(target.max()) >= (vocabulary := self.otherwise.size(-1)) or int(target.min()) < 0:
-            raise IndexError(f"decode was given a token outside the vocabulary of {vocabulary}: {target.tolist()}")
-        batch, length = max(len(target), len(memory)), target.size(1)
-        sources = memory.detach().expand(batch, -1, -1).round().long()  # (batch, source, 2)
-        tokens = target.expand(batch, -1)
-        readable = _allowed(batch, length, sources.size(1), memory_mask)  # (batch, length, source)
-        known = _allowed(batch, length, length, target_mask if start == 0 else None).tril()  # (batch, length, length)
-        rows = [
-            self._row(sources[b], readable[b, t], tokens[b][known[b, t]].tolist() if start == 0 else [], start + t)
-            for b in range(batch)
-            for t in range(length)
-        ]
-        return torch.stack(rows).view(batch, length, -1) * self.unit
+        try:
+            questions = self._questions(target, memory, target_mask, memory_mask, start)
+        except Exception:
+            self.table.decode(None)  # a call that fails is a call
+            raise
+        rows = self.table.decode(questions)  # (batch · length, vocabulary)
+        return rows.view(-1, target.size(1), rows.size(-1)) * self.unit
 
     def forward(
         self,
@@ -128,17 +164,45 @@ class TableModel(nn.Module):
         """(batch, source), (batch, length) → logits (batch, length, vocabulary)."""
         return self.decode(target, self.encode(source, source_mask), target_mask, source_mask)
 
-    def _row(self, source: torch.Tensor, readable: torch.Tensor, prefix: Sequence[int], place: int) -> torch.Tensor:
-        word, seen = source[readable].unbind(dim=-1)
-        for key in (_key(word.tolist(), prefix), _key(None, prefix)):
-            if key in self.rows and bool((seen == len(word)).all()):
-                return self.rows[key]
-        return self.otherwise[min(place, len(self.otherwise) - 1)]
+    def _questions(
+        self,
+        target: torch.Tensor,
+        memory: torch.Tensor,
+        target_mask: torch.Tensor | None,
+        memory_mask: torch.Tensor | None,
+        start: int,
+    ) -> Questions:
+        _ids(target, "decode")
+        if int(target.max()) >= (vocabulary := self.table.vocabulary) or int(target.min()) < 0:
+            raise IndexError(f"decode was given a token outside the vocabulary of {vocabulary}: {target.tolist()}")
+        batch, length = max(len(target), len(memory)), target.size(1)
+        sources = memory.detach().expand(batch, -1, -1).round().long()  # (batch, source, 2)
+        bounded(batch * length, batch * length * (sources.size(1) + (length + 1) // 2), "decode")
+        tokens = target.expand(batch, -1)
+        readable = _allowed(batch, length, sources.size(1), memory_mask)  # (batch, length, source)
+        known = _allowed(batch, length, length, target_mask if start == 0 else None).tril()  # (batch, length, length)
+        words, whole, prefixes, places = [], [], [], []
+        for b in range(batch):
+            for t in range(length):
+                word, seen = sources[b][readable[b, t]].unbind(dim=-1)
+                words.append(word.tolist())
+                whole.append(bool((seen == len(word)).all()))
+                prefixes.append(tokens[b][known[b, t]].tolist() if start == 0 else [])
+                places.append(min(operator.index(start + t), MAX_ROWS))  # all that are far out are one
+        if places[0] < 0:
+            raise IndexError(f"decode was given the place {places[0]} to start at")
+        return Questions(words, whole, prefixes, places)
 
 
 def _key(source: Sequence[int] | None, prefix: Sequence[int]) -> str:
     word = "any" if source is None else " ".join(map(str, source))
     return f"{word} > {' '.join(map(str, prefix))}"
+
+
+def _read(key: str) -> tuple[tuple[int, ...] | None, tuple[int, ...]]:
+    """The inverse of `_key`."""
+    word, prefix = key.split(">")
+    return None if word == "any " else tuple(map(int, word.split())), tuple(map(int, prefix.split()))
 
 
 def _allowed(batch: int, queries: int, keys: int, mask: torch.Tensor | None) -> torch.Tensor:
