@@ -99,20 +99,24 @@ def named(packs: Sequence[ExercisePack], observed: Sequence[Tree]) -> Mistake | 
     sentence fits as well.
     """
     right = [case.expected for pack in packs for case in pack.cases]
+    silent = list(map(_tells_nothing, right, observed))
+    known = [[seen for pack in packs for seen in pack.mistakes[index].observations]
+             for index in range(len(packs[0].mistakes))]  # fmt: skip
     fitting: list[Mistake] = []
-    near: list[Mistake] = []
-    for index, mistake in enumerate(packs[0].mistakes):
-        known = [seen for pack in packs for seen in pack.mistakes[index].observations]
-        if all(map(_nearly, right, known, observed)):
-            near.append(mistake)
-        alike = list(map(same_observation, known, observed))
-        if all(alike):
-            return mistake
-        if all(a or _tells_nothing(e, o) for a, e, o in zip(alike, right, observed, strict=True)):
+    for mistake, gives in zip(packs[0].mistakes, known, strict=True):
+        alike = []
+        for given, seen, nothing in zip(gives, observed, silent, strict=True):
+            alike.append(same_observation(given, seen))
+            if not (alike[-1] or nothing):
+                break  # the many that are another mistake are told by their first case
+        else:
+            if all(alike):
+                return mistake
             telling = [a and not same_observation(e, o) for a, e, o in zip(alike, right, observed, strict=True)]
-            if sum(telling) >= 2 and any("value" in known[at] for at, tells in enumerate(telling) if tells):
+            if sum(telling) >= 2 and any("value" in gives[at] for at, tells in enumerate(telling) if tells):
                 fitting.append(mistake)
-    fitting = fitting or near
+    fitting = fitting or [mistake for mistake, gives in zip(packs[0].mistakes, known, strict=True)
+                          if all(map(_nearly, right, gives, observed))]  # fmt: skip
     return fitting[0] if len({mistake.sentence for mistake in fitting}) == 1 else None
 
 

@@ -52,13 +52,14 @@ def mistaken(name: str, mistake: str) -> str:
 
 
 def points_of(name: str, mistake: str, hidden: Path) -> float:
-    """What that answer is worth, by the packs alone: the share of cases on which it gives what is right."""
+    """What that answer is worth, by the packs alone: the share of cases on which it gives what is right in both."""
     results = []
     for pack in (visible_pack(LESSON), from_file(hidden / f"{LESSON.id}.safetensors")):
         cases = pack.exercises[name].cases
         [seen] = [wrong.observations for wrong in pack.exercises[name].mistakes if wrong.name == mistake]
-        results += [same_observation(case.expected, one) for case, one in zip(cases, seen, strict=True)]
-    return round(POINTS[name] * sum(results) / len(results), 2)
+        results.append([same_observation(case.expected, one) for case, one in zip(cases, seen, strict=True)])
+    together = [all(drawn) for drawn in zip(*results, strict=True)]
+    return round(POINTS[name] * sum(together) / len(together), 2)
 
 
 def answer(notebook: NotebookNode, name: str) -> NotebookNode:
