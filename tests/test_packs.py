@@ -64,6 +64,7 @@ def test_an_answer_for_the_visible_cases_only_loses_the_hidden_ones(hidden: Path
     )
     verdict = judge_source("split_heads", source)
     assert [result.right for result in verdict.cases].count(True) == 1
+    assert verdict.points == 0  # a case counts where it is right however it is drawn
 
 
 def test_a_missing_or_broken_pack_is_told(tmp_path: Path) -> None:
