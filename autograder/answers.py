@@ -6,6 +6,8 @@ import ast
 import os
 import re
 import symtable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,20 @@ class Answer:
 
     source: str
     elsewhere: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A cell that was run, or that would be: its number, its source, the names it binds (None: not plain Python)."""
+
+    count: int
+    source: str
+    names: frozenset[str] | None
+
+
+def executed(count: int, source: str) -> Executed:
+    """One cell of a history, for `answer_among`."""
+    return Executed(count, source, _names(source))
 
 
 def answer_cell_id(name: str) -> str:
@@ -48,29 +64,44 @@ def find_answer(name: str) -> Answer:
     shell = _shell()
     if shell is None:
         raise AnswerError("check() looks for your answer in the notebook it is called from: run it in the lesson.")
+    history = [executed(count, source) for count, source in enumerate(shell.history_manager.input_hist_raw)]
+    return answer_among(name, history, lambda cell: _is_answer_cell(name, cell), shell.transform_cell)
+
+
+def answer_among(
+    name: str, history: Sequence[Executed], is_answer_cell: Callable[[Executed], bool], plain: Callable[[str], str]
+) -> Answer:
+    """The answer among the cells that were run before the check.
+
+    Args:
+        name: the exercise.
+        history: the cells, in the order in which they were run.
+        is_answer_cell: is a cell that binds the name the one that counts?
+        plain: a cell's source without magics, as IPython would run it.
+
+    Raises:
+        AnswerError: no cell binds the name, it has magics or cannot be parsed, or it is not the answer cell.
+    """
     from autograder.sentences import not_run
 
-    history = list(enumerate(shell.history_manager.input_hist_raw))
     bound: set[str] = set()
-    found: tuple[int, str] | None = None
-    for count, source in reversed(history):
-        names = _names(source)
-        if names is None:
-            if not found and _mentions(name, source):
-                raise AnswerError(_unreadable(name, source, shell))
-        elif name in names and not found:
-            found = count, source
+    found: Executed | None = None
+    for cell in reversed(history):
+        if cell.names is None:
+            if not found and _mentions(name, cell.source):
+                raise AnswerError(_unreadable(name, cell.source, plain))
+        elif name in cell.names and not found:
+            found = cell
         else:
-            bound |= names
+            bound |= cell.names
     if not found:
         raise AnswerError(not_run(name))
-    count, source = found
-    if not _is_answer_cell(name, count, source):
+    if not is_answer_cell(found):
         raise AnswerError(
-            f"`{name}` was last bound in another cell (In [{count}]). Only the answer cell counts: "
+            f"`{name}` was last bound in another cell (In [{found.count}]). Only the answer cell counts: "
             "put your code there, run it, and check again."
         )
-    return Answer(source, frozenset(bound))
+    return Answer(found.source, frozenset(bound))
 
 
 def _shell() -> Any:
@@ -88,21 +119,27 @@ def _note(shell: Any, info: Any) -> None:
         _cell_ids[len(shell.history_manager.input_hist_raw)] = cell_id
 
 
-def _names(source: str) -> set[str] | None:
+def _names(source: str) -> frozenset[str] | None:
     """The names that a cell binds at its top level, or None if it is not plain Python."""
     try:
-        return {symbol.get_name() for symbol in symtable.symtable(source, "cell", "exec").get_symbols()
-                if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()}  # fmt: skip
-    except (SyntaxError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes: whoever runs the cell gets to see them
+            symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two: nested too deep to parse
         return None
+    return frozenset(
+        symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+    )
 
 
 def _mentions(name: str, source: str) -> bool:
-    return bool(re.search(rf"^\s*((async\s+)?def|class)\s+{name}\b|^\s*{name}\s*=", source, re.MULTILINE))
+    # Blanks in front, but no line ends: over many empty lines those would cost their square.
+    start = r"^[^\S\n]*"
+    return bool(re.search(rf"{start}((async\s+)?def|class)\s+{name}\b|{start}{name}\s*=", source, re.MULTILINE))
 
 
-def _unreadable(name: str, source: str, shell: Any) -> str:
-    plain = shell.transform_cell(source)
+def _unreadable(name: str, source: str, transform: Callable[[str], str]) -> str:
+    plain = transform(source)
     if _names(plain) is not None and plain.strip() != source.strip():
         return (
             f"The cell that defines `{name}` has a magic or a shell command (`%` or `!`): "
@@ -111,18 +148,21 @@ def _unreadable(name: str, source: str, shell: Any) -> str:
     try:
         ast.parse(source)
     except SyntaxError as error:
-        return f"The last cell with `{name}` is not Python yet, so it was not run: line {error.lineno}, {error.msg}."
+        message = str(error.msg)[:200]
+        return f"The last cell with `{name}` is not Python yet, so it was not run: line {error.lineno}, {message}."
+    except (ValueError, MemoryError, RecursionError):
+        pass
     return f"The last cell with `{name}` cannot be read as Python."
 
 
-def _is_answer_cell(name: str, count: int, source: str) -> bool:
+def _is_answer_cell(name: str, cell: Executed) -> bool:
     """Is it the cell that will be graded? Where nothing tells, yes."""
-    if cell_id := _cell_ids.get(count):
+    if cell_id := _cell_ids.get(cell.count):
         return cell_id == answer_cell_id(name)
     if not os.environ.get("NBGRADER_EXECUTION"):
         return True
-    sources = [cell["source"] for path in Path.cwd().glob("*.ipynb") for cell in _answer_cells(path, name)]
-    return not sources or source.strip() in (text.strip() for text in sources)
+    sources = [each["source"] for path in Path.cwd().glob("*.ipynb") for each in _answer_cells(path, name)]
+    return not sources or cell.source.strip() in (text.strip() for text in sources)
 
 
 def _answer_cells(path: Path, name: str) -> list[Any]:

@@ -81,6 +81,11 @@ def test_syntax_error(shell: InteractiveShell, capsys: pytest.CaptureFixture[str
     assert sentence() == "The last cell with `softmax` is not Python yet, so it was not run: line 1, expected ':'."
 
 
+def test_nested_too_deep_to_parse(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.history_manager.input_hist_raw.append("softmax = " + "-" * 100_000 + "1")
+    assert sentence() == "The last cell with `softmax` cannot be read as Python."
+
+
 def test_only_in_a_notebook() -> None:
     InteractiveShell.clear_instance()
     assert "in the notebook it is called from" in sentence()
