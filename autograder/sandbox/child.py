@@ -35,15 +35,17 @@ def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, 
         cgroup: open files that take this process into its control groups.
     """
     began = time.perf_counter()
+    os.setsid()  # a signal to its process group would else reach those of the same user outside the pid namespace
     gc.disable()  # nothing of what the zygote left can be collected, and looking at it would copy its memory
     for file in cgroup:
         os.write(file, b"0")
     if walls.namespaces:
         namespaces.leave_for_child(limits["scratch_mb"])
     _keep_only(connection)
-    rlimits.limit(limits["cpu_seconds"], limits["memory_mb"])
     if walls.namespaces:
         namespaces.give_up_rights()
+    # Within the user namespace: one made after it would count the user's other threads on this machine as well.
+    rlimits.limit(limits["cpu_seconds"], limits["memory_mb"])
     linux.no_new_privileges()
     if walls.readable:
         landlock.restrict(walls.readable, ["/tmp", "/dev/shm", "/dev/null"])

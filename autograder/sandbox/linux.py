@@ -158,10 +158,14 @@ def map_self(uid: int, gid: int, outer_uid: int, outer_gid: int) -> None:
             file.write(text)
 
 
-def read_only(path: str, recursive: bool) -> None:
-    """mount_setattr(2): a mount, and all below it if ``recursive``, becomes read-only, without devices and setuid."""
+def read_only(path: str, recursive: bool, devices: bool = False) -> None:
+    """mount_setattr(2): a mount, and all below it if ``recursive``, becomes read-only, without setuid.
+
+    Unless ``devices`` are wanted, none there can be opened. One that can is written to as before, but keeps its times.
+    """
     here, every = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE
-    attributes = (ctypes.c_uint64 * 4)(0x1 | 0x2 | 0x4, 0, 0, 0)  # RDONLY | NOSUID | NODEV; clear; propagation; userns
+    set_ = 0x1 | 0x2 | (0 if devices else 0x4)  # RDONLY | NOSUID | NODEV
+    attributes = (ctypes.c_uint64 * 4)(set_, 0, 0, 0)  # set, clear, propagation, userns
     syscall("mount_setattr", here, _name(path), every if recursive else 0, ctypes.byref(attributes),
             ctypes.sizeof(attributes))  # fmt: skip
 

@@ -56,6 +56,7 @@ def small_root(readable: Iterable[str], hidden: Iterable[str]) -> None:
     for device in _DEVICES:
         Path("/new/dev", device).touch()
         mount(f"/old/dev/{device}", f"/new/dev/{device}", None, linux.MS_BIND)
+        linux.read_only(f"/new/dev/{device}", recursive=False, devices=True)  # its times are the host's
     mount("tmpfs", "/new/tmp", "tmpfs", _QUIET, "size=16m,mode=1777")
     mount("proc", "/new/proc", "proc", _QUIET)
     os.mkdir("/new/left")
