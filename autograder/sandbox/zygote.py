@@ -53,6 +53,7 @@ def _import(settings: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(1)  # before any fork: a child of a process with OpenMP threads hangs
+    torch.randn(200, 200) @ torch.randn(200, 200)  # looks the processor up, which a child's /proc does not show
     from autograder.sandbox import child  # noqa: F401
     from crosstalk import my_model
 
