@@ -429,6 +429,39 @@ def test_students_are_not_made_where_the_class_says_so(before: Path, classes: Cl
     assert not (folder / "autograded" / "ada").exists()
 
 
+def test_a_rule_for_late_work_that_fails_is_named(
+    before: Path, classes: Classes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(before, tmp_path)
+    (tmp_path / "a_rule_of_our_own.py").write_text(
+        "from nbgrader.plugins import BasePlugin\n"
+        "class Rule(BasePlugin):\n"
+        "    def late_submission_penalty(self, student_id, score, total_seconds_late):\n"
+        "        return 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with (folder / "nbgrader_config.py").open("a") as file:
+        file.write("c.AssignLatePenalties.plugin_class = 'a_rule_of_our_own.Rule'\n")
+    was = rows(folder)
+    with pytest.raises(ClassError, match=r"Rule, fails on cem .*ZeroDivisionError"):
+        write(folder, [one for one in classes.batch if one.student in ("ada", "cem")])
+    assert rows(folder) == was
+
+
+def test_what_another_program_writes_meanwhile_is_kept(classes: Classes, ours: Path) -> None:
+    """Formgrader saves a score between two batches of one command."""
+    [one] = [found for found in classes.batch if found.key == f"ada/{OWN}"]
+    with Writer(course_directory(ours)) as writer:
+        writer.write([one])
+        with book(ours) as entered:
+            entered.find_grade("why", "own", OWN, "ada").manual_score = 2.5
+            entered.db.commit()
+        writer.write([one])
+    with book(ours) as found:
+        grade = found.find_grade("why", "own", OWN, "ada")
+        assert (grade.auto_score, grade.manual_score, grade.needs_manual_grade) == (None, 2.5, True)
+
+
 def test_a_file_that_cannot_be_written_leaves_the_gradebook_alone(
     before: Path, classes: Classes, tmp_path: Path
 ) -> None:

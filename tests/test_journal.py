@@ -56,6 +56,19 @@ def test_a_verdict_is_recorded_once_and_the_first_stays(journal: Journal) -> Non
     assert list(journal.unwritten()) == [one]
 
 
+def test_what_is_graded_anew_takes_the_place_of_the_verdict_of_that_key(journal: Journal) -> None:
+    one, other = graded(), graded("bob")
+    for each in (one, other):
+        journal.record(each)
+    journal.mark_written([one.key, other.key])
+    again = replace(one, cells=[])
+    assert journal.record(again, anew=True)
+    assert journal.graded(one.key) == again
+    assert list(journal.unwritten()) == [again]
+    assert journal.standing("01-attention") == {other.key}
+    assert journal.record(graded("cem"), anew=True)
+
+
 def test_unwritten_are_those_that_no_folder_has_seen(journal: Journal) -> None:
     ada, bob = graded("ada"), graded("bob")
     for one in (bob, ada):

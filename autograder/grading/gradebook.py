@@ -96,7 +96,8 @@ class Writer:
             For each verdict that could not be written, by its key: why. The others are written.
 
         Raises:
-            ClassError: a lesson was never released, or the gradebook cannot be written: nothing is in it then.
+            ClassError: a lesson was never released, the gradebook cannot be written, or the class's rule for late work
+                fails: nothing is in the gradebook then.
             OSError: a file cannot be written: nothing is in the gradebook then.
         """
         refused: dict[str, str] = {}
@@ -206,7 +207,13 @@ class Writer:
         notebook.late_submission_penalty = None
         if submission.total_seconds_late > 0:
             late = submission.total_seconds_late
-            penalty = self._late.plugin_inst.late_submission_penalty(student, notebook.score, late)
+            try:
+                penalty = self._late.plugin_inst.late_submission_penalty(student, notebook.score, late)
+            except Exception as error:
+                raise ClassError(
+                    f"The class's own rule for late work, {self._late.plugin_class.__name__}, fails on {student} "
+                    f"({error!r}): mend it, then run the same command again. Nothing is lost."
+                ) from error
             if penalty is not None:
                 notebook.late_submission_penalty = self._late._check_late_penalty(notebook, penalty)
 

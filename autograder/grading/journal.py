@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
+    delete,
     event,
     insert,
     select,
@@ -125,8 +126,11 @@ class Journal:
             text = connection.execute(select(_VERDICTS.c.graded).where(_VERDICTS.c.key == key)).scalar()
         return None if text is None else self._read(text)
 
-    def record(self, graded: Graded) -> bool:
+    def record(self, graded: Graded, anew: bool = False) -> bool:
         """Write down a verdict, once; when this returns, it outlasts a kill and a power cut.
+
+        Args:
+            anew: it was asked for although there is one: it takes the place of that.
 
         Returns:
             False where a verdict of that key is there already; that one stays.
@@ -143,6 +147,8 @@ class Journal:
         try:
             with self._transaction() as connection:
                 connection.execute(overtaken)
+                if anew:
+                    connection.execute(delete(_VERDICTS).where(_VERDICTS.c.key == graded.key))
                 connection.execute(row)
         except IntegrityError:
             return False
