@@ -48,6 +48,14 @@ c.ClearSolutions.code_stub = {{"python": "{stub}"}}
 c.Execute.timeout = {seconds}  # of one cell; a check stops an answer by itself before that
 c.AssignLatePenalties.plugin_class = "autograder.late.LatePolicy"  # what course.toml says under [late]
 
+# What students write is shown, and never run, by feedback and by formgrader's pages.
+c.GenerateFeedback.exporter_class = "autograder.grading.feedback.Feedback"
+c.HTMLExporter.preprocessors = ["autograder.grading.safe_html.CleanedCells"]
+c.HTMLExporter.exclude_anchor_links = True  # a heading must not take the id of a field for points
+
+# This line makes `nbgrader autograde` and formgrader's button grade in the sandbox, as `crosstalk grade` does.
+# c.Autograde.exporter_class = "autograder.grading.nbgrader_plugin.InSandbox"
+
 # nbgrader calls its tools by name, also where the environment is not activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
@@ -84,8 +92,7 @@ def classroom(folder: Path, seed: str = "") -> Iterator[str]:
         given = bundle(lessons)
     except (SourceError, PackError) as error:
         raise ClassroomError(f"A classroom is made from the course's sources: {error}.") from None
-    longest = max([course().limits.seconds, *(e.seconds or 0 for lesson in lessons for e in lesson.exercises)])
-    yield _written(folder / "nbgrader_config.py", _CONFIG.format(stub=STUB, seconds=round(2 * longest) + 60))
+    yield _written(folder / "nbgrader_config.py", settings(lessons))
     for place, content in solved.items():
         yield _written(folder / "source" / place, content + "\n")
     for lesson in lessons if seed else []:
@@ -93,6 +100,12 @@ def classroom(folder: Path, seed: str = "") -> Iterator[str]:
             yield f"wrote {save_pack(freeze(lesson, seed), folder / 'hidden')}"
     write_atomically(folder / BUNDLE, given)
     yield f"wrote {folder / BUNDLE}"
+
+
+def settings(lessons: list[Lesson]) -> str:
+    """The text of nbgrader_config.py for a class that has these lessons."""
+    longest = max([course().limits.seconds, *(e.seconds or 0 for lesson in lessons for e in lesson.exercises)])
+    return _CONFIG.format(stub=STUB, seconds=round(2 * longest) + 60)
 
 
 def bundle(lessons: list[Lesson]) -> bytes:
