@@ -55,11 +55,13 @@ def _import(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)  # before any fork: a child of a process with OpenMP threads hangs
     torch.randn(200, 200) @ torch.randn(200, 200)  # looks the processor up, which a child's /proc does not show
     from autograder.sandbox import child  # noqa: F401
+    from autograder.sandbox.warmth import warm_up
     from crosstalk import my_model
 
     for name in settings["stand_ins"]:
         my_model.stand_in(name)
     exec(compile(settings["setup"], "<set-up cell>", "exec"), {"__name__": "answer"})
+    warm_up()
     gc.collect()
     gc.freeze()  # what stands now is never looked at again, so children share its memory
 
