@@ -67,7 +67,6 @@ class Talk:
     zygote: Zygote
     seed: str
     seconds: dict[str, float] = field(default_factory=lambda: {"fork": 0.0, "walls": 0.0, "cells": 0.0, "judge": 0.0})
-    peak_kb: int = 0
     _child: Child | None = None
 
     def judge(self, answers: Mapping[str, str], problems: Mapping[str, str], elsewhere: Mapping[str, frozenset[str]],
@@ -83,7 +82,7 @@ class Talk:
         try:
             return self._judge(answers, problems, elsewhere, own_cells)
         finally:
-            self._end()
+            self._drop()
 
     def _judge(self, answers: Mapping[str, str], problems: Mapping[str, str],
                elsewhere: Mapping[str, frozenset[str]],
@@ -108,6 +107,7 @@ class Talk:
                 of_visible.cases |= {before + index: seen for index, seen in of_hidden.cases.items()}
             except Fault as fault:
                 faults[name] = fault.reason
+        self._drop()  # it is cleared away while its answers are judged
         found: dict[str, Judged] = {}
         for entry in self.lesson.exercises:
             name, most = entry.name, entry.points
@@ -196,7 +196,9 @@ class Talk:
             self.seconds["cells"] += time.perf_counter() - began
 
     def _fault(self, name: str, error: WireError) -> Fault:
-        ended = self._end(patience=1.0 if isinstance(error, Closed) else 0.0)
+        child, self._child = self._child, None
+        assert child is not None
+        ended = self.zygote.end(child, patience=1.0 if isinstance(error, Closed) else 0.0)
         match error:
             case Late():
                 return Fault("took too long", _TOO_LONG.format(name=name))
@@ -222,16 +224,10 @@ class Talk:
             self.seconds["fork"] += time.perf_counter() - began - walls
         return self._child
 
-    def _end(self, patience: float = 0.0):
-        if self._child is None:
-            return None
-        child, self._child = self._child, None
-        began = time.perf_counter()
-        ended = self.zygote.end(child, patience)
-        self.seconds["fork"] += time.perf_counter() - began
-        if ended:
-            self.peak_kb = max(self.peak_kb, ended.peak_kb)
-        return ended
+    def _drop(self) -> None:
+        if self._child:
+            self.zygote.drop(self._child)
+            self._child = None
 
 
 _TOO_LONG = ("`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is there a "

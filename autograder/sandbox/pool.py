@@ -160,6 +160,13 @@ class Zygote:
         self._control.send(json.dumps({"patience": patience}).encode())
         return Ended(**self._reply(FORK_SECONDS + patience))
 
+    def drop(self, child: Child) -> None:
+        """Have a child ended, and don't wait for it."""
+        child.hang_up()
+        if self._busy and self._control is not None:
+            self._busy = False
+            self._control.send(json.dumps({"patience": 0.0, "unasked": True}).encode())
+
     def close(self) -> None:
         """End it and its child, at once."""
         if self._control is not None:

@@ -79,6 +79,8 @@ def _serve(control: socket.socket, walls: Any, cgroup: list[int]) -> None:
         if child:
             reply = _end(child, request["patience"])
             child = 0
+        if request.get("unasked"):
+            continue
         if files:
             child = _fork(control, socket.socket(fileno=files[0]), request, walls, cgroup, own)
             reply["forked"] = child
