@@ -103,7 +103,7 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
                     ended["stopped"] = _place(interrupt, filename) | {"time_up": clock.expired}
         ended |= {
             "printed": {"text": output.text, "bytes": output.size, "lines": output.lines},
-            "warned": [f"{w.category.__name__}: {w.message}"[:500] for w in caught[:MAX_WARNINGS]],
+            "warned": [f"{w.category.__name__}: {_words(w.message)}"[:500] for w in caught[:MAX_WARNINGS]],
         }
     for reply in (*replies, ended):
         try:
@@ -183,7 +183,7 @@ def _observed(answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: s
         own = traceback.extract_tb(error.__traceback__)[-1].filename == filename
         return {"unwritten": problem["line"]} if own else {"raised": problem}
     except NotAccepted as error:
-        return {"not accepted": str(error), "what": error.what}
+        return {"not accepted": _words(error), "what": error.what}
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: an answer must not end the check
@@ -210,7 +210,7 @@ def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, 
     if kind == "library":
         found["type"] = f"{getattr(answer, '__module__', '') or ''}.{getattr(answer, '__qualname__', name)}".strip(".")
     try:
-        found["signature"] = str(inspect.signature(answer))
+        found["signature"] = _words(inspect.signature(answer))
     except (TypeError, ValueError):
         found["signature"] = ""
     return found
@@ -226,10 +226,19 @@ def _problem(error: BaseException, filename: str, watch: _Watch | None) -> dict[
     """What was raised, where, and, where a torch call raised it, in which and with which shapes."""
     place = _place(error, filename)
     if isinstance(error, SyntaxError):
-        place = {"line": error.lineno, "text": (error.text or "").strip()}
-    problem: dict[str, Tree] = {"type": type(error).__name__, "message": str(error)[:2_000]} | place
+        line, text = error.lineno, error.text  # which the answer may have raised itself, with anything in it
+        place = {"line": line if type(line) is int else None, "text": text.strip() if type(text) is str else ""}
+    problem: dict[str, Tree] = {"type": type(error).__name__, "message": _words(error)} | place
     if isinstance(error, NameError):
-        problem["name"] = error.name or ""
+        problem["name"] = error.name if type(error.name) is str else ""
     if watch and watch.failed and watch.failed[0] is error:
         _, problem["operation"], problem["shapes"] = watch.failed
     return problem
+
+
+def _words(thing: Any) -> str:
+    """The beginning of its text, "" where it cannot be had: to make it may be code of the answer's."""
+    try:
+        return str(thing)[:2_000]
+    except Exception:
+        return ""

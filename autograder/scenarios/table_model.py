@@ -65,9 +65,10 @@ class WordTable:
     """
 
     def __init__(self, model: Mapping[str, Any]) -> None:
-        self.rows = {_read(key): row for key, row in model["rows"].items()}
-        self.otherwise, self.patience = model["otherwise"], model["patience"]
-        self.vocabulary = self.otherwise.size(-1)
+        self.known = {_read(key): at for at, key in enumerate(model["rows"])}
+        self.table = torch.stack([*model["rows"].values(), *model["otherwise"]])  # (known + places, vocabulary)
+        self.last, self.vocabulary = len(self.table) - 1, self.table.size(-1)
+        self.patience = model["patience"]
         self.encoded = self.decoded = 0
 
     def encode(self) -> None:
@@ -88,7 +89,7 @@ class WordTable:
             raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
         if questions is None:
             return torch.empty(0)
-        return torch.stack([self._row(*question) for question in zip(*questions, strict=True)])
+        return self.table[[self._place(*question) for question in zip(*questions, strict=True)]]
 
     def counted(self, names: Sequence[str]) -> dict[str, Tree]:
         """The numbers of these names, ``encoded`` and ``decoded``."""
@@ -98,11 +99,12 @@ class WordTable:
         """A copied model is the same model: its calls are counted, too."""
         return self
 
-    def _row(self, word: Sequence[int], whole: bool, prefix: Sequence[int], place: int) -> torch.Tensor:
-        for source in (tuple(word), None):
-            if whole and (source, tuple(prefix)) in self.rows:
-                return self.rows[source, tuple(prefix)]
-        return self.otherwise[min(place, len(self.otherwise) - 1)]
+    def _place(self, word: Sequence[int], whole: bool, prefix: Sequence[int], place: int) -> int:
+        otherwise = min(len(self.known) + place, self.last)
+        if not whole:
+            return otherwise
+        said = tuple(prefix)
+        return self.known.get((tuple(word), said), self.known.get((None, said), otherwise))
 
 
 class TableModel(nn.Module):
