@@ -55,6 +55,8 @@ def _same_tensor(expected: torch.Tensor, got: torch.Tensor, slack: float) -> boo
         return False
     if not expected.is_floating_point():
         return torch.equal(expected, got)
+    if torch.equal(expected, got):  # most are, and this is told in a fraction of the time
+        return True
     relative, absolute = TOLERANCE[expected.dtype]
     return torch.allclose(got, expected, rtol=slack * relative, atol=slack * absolute, equal_nan=True)
 
