@@ -12,10 +12,12 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from browsers import ARGUMENTS, BrowserError, bringing_command, find_browser, install_browser
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -44,6 +46,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[WORK], ignore_errors=True)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Where tests run in several processes (``-n 2 --dist loadgroup``), keep a file's tests together."""
+    if item.config.pluginmanager.hasplugin("xdist"):
+        last = "browser" if item.get_closest_marker("browser") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {last}".strip()))
+
+
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put browser tests last; leave them out where there is no browser."""
@@ -53,7 +62,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not in_browser or find_browser():
             return
         if _unattended():
-            install_browser()
+            with FileLock(Path(tempfile.gettempdir(), "crosstalk-browser.lock")):  # one process of several
+                if not find_browser():
+                    install_browser()
             return
     except BrowserError as error:
         raise pytest.UsageError(str(error)) from None
@@ -68,8 +79,20 @@ def _not_run(config: pytest.Config) -> int:
     return sum(len(reporter.stats.get(kind, [])) for kind in ("skipped", "deselected")) if reporter else 0
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what one of several processes has to tell at the end."""
+    told = getattr(node, "workeroutput", {})
+    node.config.stash[KILL_TABLE] += told.get("kill_table", [])
+    known = node.config.stash[LEFT_OUT]  # every process has collected all tests
+    known += [test for test in told.get("left_out", []) if test not in known]
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """An unattended run that did not run everything has failed."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["kill_table"] = session.config.stash[KILL_TABLE]
+        session.config.workeroutput["left_out"] = session.config.stash[LEFT_OUT]
     if _unattended() and _not_run(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
