@@ -17,6 +17,9 @@ from autograder.verdict import CaseResult, Verdict
 _TELLING = ("type", "operation", "shapes")
 # A mistake may enlarge rounding, and the student's own pieces round in another way than the stand-ins did.
 _ROUNDING = 100.0
+# What is told may hold names and messages that student code chose; a report stays small all the same.
+_LONGEST = 3_000  # characters of one sentence
+_MOST_NOTES = 7
 
 
 def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: float,
@@ -51,13 +54,13 @@ def decide(packs: Sequence[ExercisePack], said: Said, max_points: float,
     name = packs[0].name
     cases = [(pack, case) for pack in packs for case in pack.cases]
     visible = [pack for pack in packs if not pack.hidden]
-    notes = sentences.notes(said.end)
+    notes = [_shortened(note, 2 * _LONGEST) for note in sentences.notes(said.end)[:_MOST_NOTES]]
     if problem := sentences.definition(packs[0], said.definition, elsewhere):
-        return Verdict(name, 0, max_points, problem=problem, notes=notes)
+        return Verdict(name, 0, max_points, problem=_shortened(problem), notes=notes)
     observed = [said.cases.get(index) for index in range(len(cases))]
     seen = observed[: sum(len(pack.cases) for pack in visible)]
     if problem := sentences.whole(packs[0], seen, said.end, elsewhere):
-        return Verdict(name, 0, max_points, problem=problem, notes=notes)
+        return Verdict(name, 0, max_points, problem=_shortened(problem), notes=notes)
     results = []
     for (pack, case), observation in zip(cases, observed, strict=True):
         found = _difference(pack, case, observation, elsewhere)
@@ -66,10 +69,10 @@ def decide(packs: Sequence[ExercisePack], said: Said, max_points: float,
         elif pack.hidden:
             results.append(CaseResult("a hidden case", False, "This case is not shown.", hidden=True))
         elif sentences.unanswered(case, observation):
-            results.append(CaseResult(case.title, False, found.sentence, untried=True))
+            results.append(CaseResult(case.title, False, _shortened(found.sentence), untried=True))
         else:
-            results.append(CaseResult(case.title, False, found.sentence, found.got, found.expected, found.shown,
-                                      reproduction(pack, case)))  # fmt: skip
+            results.append(CaseResult(case.title, False, _shortened(found.sentence), found.got, found.expected,
+                                      found.shown, reproduction(pack, case)))  # fmt: skip
     mistake = None if all(result.right for result in results) else named(visible, seen)
     return Verdict(
         name,
@@ -80,6 +83,10 @@ def decide(packs: Sequence[ExercisePack], said: Said, max_points: float,
         mistake=mistake.name if mistake else "",
         notes=notes,
     )
+
+
+def _shortened(sentence: str, most: int = _LONGEST) -> str:
+    return sentence if len(sentence) <= most else sentence[:most] + " …"
 
 
 def _share(packs: Sequence[ExercisePack], results: Sequence[CaseResult]) -> float:

@@ -33,11 +33,17 @@ _KILLED = -9
 
 
 class Fault(Exception):
-    """A child did not get to the end of an exercise, through what the answer did."""
+    """A child did not get to the end of an exercise, through what the answer did.
 
-    def __init__(self, kind: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason = Reason(kind, sentence)
+    Attributes:
+        reason: with details, which a child chooses freely (its exit code, a length that it announces).
+        undetailed: the same without them, for a child that has seen hidden inputs.
+    """
+
+    def __init__(self, kind: str, name: str, detail: str = "") -> None:
+        super().__init__(kind)
+        self.reason = Reason(kind, _STOPPED[kind].format(name=name, detail=detail))
+        self.undetailed = Reason(kind, _STOPPED[kind].format(name=name, detail=""))
 
 
 @dataclass
@@ -102,11 +108,11 @@ class Talk:
             try:
                 of_hidden = self._asked(name, answers[name], hidden, random.Random(f"{self.seed} {name}"))
                 if of_hidden.end.get("stopped"):
-                    raise Fault("took too long", _TOO_LONG.format(name=name))
+                    raise Fault("took too long", name)
                 before = sum(len(pack.cases) for pack in self.packs[name] if not pack.hidden)
                 of_visible.cases |= {before + index: seen for index, seen in of_hidden.cases.items()}
             except Fault as fault:
-                faults[name] = fault.reason
+                faults[name] = fault.undetailed
         self._drop()  # it is cleared away while its answers are judged
         found: dict[str, Judged] = {}
         for entry in self.lesson.exercises:
@@ -143,11 +149,11 @@ class Talk:
         if order:
             order.shuffle(places)
         cases = cases_of(packs)
-        given, held = withheld([cases[place] for place in places])
         entry = course().find(name)[1]
         seconds = entry.seconds or course().limits.seconds
-        asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
         for last in (False, True):
+            given, held = withheld([cases[place] for place in places])
+            asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
             try:
                 said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
                 break
@@ -156,7 +162,7 @@ class Talk:
                 if last or fault.reason.kind != "was killed":
                     raise
         said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()
-                      if index < len(places)}  # fmt: skip
+                      if 0 <= index < len(places)}  # fmt: skip
         return said
 
     def _own(self, cells: Sequence[OwnCell]) -> list[Shown]:
@@ -201,17 +207,13 @@ class Talk:
         ended = self.zygote.end(child, patience=1.0 if isinstance(error, Closed) else 0.0)
         match error:
             case Late():
-                return Fault("took too long", _TOO_LONG.format(name=name))
+                return Fault("took too long", name)
             case TooMuch():
-                return Fault("said too much", f"`{name}` gave back far more than asked ({error}): return only what "
-                             "the exercise asks for.")  # fmt: skip
+                return Fault("said too much", name, f" ({error})")
         status = ended.status if ended else _KILLED
         if status == _KILLED:
-            return Fault("was killed", f"The process that ran `{name}` was killed by the system, most likely because "
-                         "it took more memory than a submission may.")  # fmt: skip
-        how = f"signal {-status}" if status < 0 else f"exit code {status}"
-        return Fault("ended the process", f"`{name}` ended the process it ran in ({how}), so it could not be judged: "
-                     "an answer returns its result, and leaves the process alone.")  # fmt: skip
+            return Fault("was killed", name)
+        return Fault("ended the process", name, f" (signal {-status})" if status < 0 else f" (exit code {status})")
 
     def _running(self) -> Child:
         if self._child is None:
@@ -230,8 +232,15 @@ class Talk:
             self._child = None
 
 
-_TOO_LONG = ("`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is there a "
-             "loop that never stops?")  # fmt: skip
+_STOPPED = {
+    "took too long": "`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is "
+    "there a loop that never stops?",
+    "said too much": "`{name}` gave back far more than asked{detail}: return only what the exercise asks for.",
+    "was killed": "The process that ran `{name}` was killed by the system, most likely because it took more memory "
+    "than a submission may.",
+    "ended the process": "`{name}` ended the process it ran in{detail}, so it could not be judged: an answer returns "
+    "its result, and leaves the process alone.",
+}
 _NO_CELL = "There is no answer to `{name}` in this notebook: its cell is missing."
 
 
