@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import nbformat
-from distributed import Client, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from autograder.grading.grader import Grader
 from autograder.grading.results import Graded, Reason
@@ -49,37 +52,69 @@ class Task:
 class Outcome:
     """What came of a task: the result, or why there is none, which is no fault of the submission's."""
 
-    task: Task
+    student: str
     graded: Graded | None
     failure: str = ""
 
 
-def grade_all(order: Order, tasks: Sequence[Task], workers: int) -> Iterator[Outcome]:
-    """Grade tasks on so many local workers; outcomes come in the order in which they are done."""
+def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Outcome, None, None]:
+    """Grade tasks on so many local workers; outcomes come in the order in which they are done.
+
+    A task is taken from ``tasks`` when its turn comes near. Each worker that dies takes those waiting at it along,
+    and dask gives a task up that has seen several die. Such tasks are tried once more in the end, one at a time:
+    then only the one that has killed them is left without a result.
+    """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is told in the table
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0,
-                     silence_logs=logging.CRITICAL) as cluster,
-        Client(cluster) as client,
-    ):  # fmt: skip
-        waiting = iter(tasks)
-        of_future = {}
-
-        def submit(task: Task):
-            future = client.submit(_graded, order, task, pure=False, retries=RETRIES)
-            of_future[future.key] = task
-            return future
-
-        running = as_completed(map(submit, islice(waiting, workers * AHEAD)))
-        for future in running:
-            task = of_future.pop(future.key)
-            if future.status == "finished":
-                yield Outcome(task, Graded.from_json(future.result()))
+    with _without_interrupts():
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0,
+                               silence_logs=logging.CRITICAL)  # fmt: skip
+    suspects: list[Task] = []
+    with cluster, Client(cluster) as client:
+        for task, outcome in _outcomes(client, order, tasks, workers * AHEAD):
+            if outcome is None:
+                suspects.append(task)
             else:
-                error = future.exception()
-                yield Outcome(task, None, f"{type(error).__name__}: {error}")
-            for following in islice(waiting, 1):
-                running.add(submit(following))
+                yield outcome
+        for task, outcome in _outcomes(client, order, suspects, 1):
+            yield outcome or Outcome(task.student, None, "each worker that graded it died")
+
+
+def _outcomes(client: Client, order: Order, tasks: Iterable[Task], ahead: int) -> Iterator[tuple[Task, Outcome | None]]:
+    """What comes of tasks, as it comes; None where workers died of it, or beside it."""
+    waiting = iter(tasks)
+    of_future: dict[Any, Task] = {}  # by dask's keys
+
+    def submit(task: Task) -> Future:
+        future = client.submit(_graded, order, task, pure=False, retries=RETRIES)
+        of_future[future.key] = task
+        return future
+
+    running = as_completed(map(submit, islice(waiting, ahead)))
+    for future in running:
+        task = of_future.pop(future.key)
+        error = None if future.status == "finished" else future.exception()
+        if error is None:
+            yield task, Outcome(task.student, Graded.from_json(future.result()))
+        elif isinstance(error, KilledWorker):
+            yield task, None
+        else:
+            yield task, Outcome(task.student, None, f"{type(error).__name__}: {error}")
+        for following in islice(waiting, 1):
+            running.add(submit(following))
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: this one hears of it, and ends them in good order.
+
+    A thread inherits from the one that starts it which signals wait, and so does a process: the threads of a cluster
+    are started with it, and start all its workers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _graders: dict[Order, Grader] = {}  # of this worker process; one

@@ -49,8 +49,12 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
             report = grade(Path(coursedir.root), submitted, chosen, notebook, writer, options, bar.tell)
     except (BusyError, ClassError, CourseError, JournalError, PackError) as error:
         raise GradingError(str(error)) from None
+    except OSError as error:
+        raise GradingError(f"{folder.absolute()} cannot be read or written now ({error}): see that there is space left "
+                           "and that its files are yours; then run the same command again. What was graded until now "
+                           "is not lost.") from error  # fmt: skip
     show_report(report, console)
-    return not report.failures and not report.unwritten
+    return not report.failures and not report.unwritten and not report.stopped
 
 
 def _sandbox(layers: list[Layer], unsafe: bool) -> tuple[Layers, str]:

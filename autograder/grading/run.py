@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import nbformat
@@ -34,11 +36,17 @@ class Report:
     """What a run has done so far."""
 
     to_grade: int = 0
-    unchanged: int = 0
-    graded: list[Graded] = field(default_factory=list)  # without their notebooks, which would fill the memory
+    unchanged: int = 0  # graded before, as they are now
+    graded: list[Graded] = field(default_factory=list)  # without notebooks and reports, which would fill the memory
     refused: list[Submission] = field(default_factory=list)  # no student's folder that could be graded
     failures: list[Outcome] = field(default_factory=list)  # faults of the machine or of ours
     unwritten: dict[str, str] = field(default_factory=dict)  # student → why the gradebook does not take the result
+    stopped: bool = False  # by Ctrl-C, before all was graded
+
+    @property
+    def done(self) -> int:
+        """How many of those to grade this run is through with."""
+        return len(self.graded) + len(self.failures)
 
     def reasons(self) -> Counter[str]:
         """How many submissions have which kind of reason."""
@@ -65,9 +73,27 @@ class Options:
     again: bool = False
 
 
+@dataclass(frozen=True)
+class _Basis:
+    """What all verdicts of a run depend on, beside the submission."""
+
+    packs: str
+    environment: str
+
+    def task(self, submission: Submission) -> Task:
+        """Read a submission. Raises ``OSError`` where the machine fails, or does not let us."""
+        handed = read(submission)
+        kinds = b"".join(reason.kind.encode() for reason in handed.reasons)
+        told = digest(handed.content or b"", handed.timestamp.encode(), kinds)
+        known = key(submission.student, submission.lesson, told.encode(), self.packs, self.environment)
+        return Task(submission.student, known, handed.content, handed.timestamp, handed.reasons)
+
+
 def grade(root: Path, submitted: Path, lesson: Lesson, released: NotebookNode, writer: Writer, options: Options,
           told: Callable[[Report], None] = lambda report: None) -> Report:  # fmt: skip
     """Grade the submissions of a lesson that are new or changed.
+
+    Ctrl-C ends it early: what is graded by then is written, and the report says that it was stopped.
 
     Args:
         root: the class's folder; the journal lies there.
@@ -79,57 +105,89 @@ def grade(root: Path, submitted: Path, lesson: Lesson, released: NotebookNode, w
     Raises:
         BusyError: another command is grading in this folder.
         JournalError: the journal cannot be used.
+        ClassError, OSError: the class's folder cannot be read or written. What is in the journal by then is not lost.
     """
     with alone(root), Journal.beside(root) as journal:
         report = Report()
-        _write(journal, writer, list(journal.unwritten()), report)  # of a run that was killed
+        _write(journal, writer, journal.unwritten(), report)  # of a run that was killed
         order = Order(lesson.id, nbformat.writes(released), options.layers, options.missing)
-        tasks = _tasks(submitted, lesson, order, journal, options, report)
-        report.to_grade = len(tasks)
-        told(report)
-        waiting: list[Graded] = []
+        packs = digest(*(path.read_bytes() for path in pack_files(lesson)), order.released.encode())
+        basis = _Basis(packs, environment(options.missing))
         try:
-            for outcome in grade_all(order, tasks, options.workers) if tasks else ():
-                if outcome.graded is None:
-                    report.failures.append(outcome)
-                else:
-                    journal.record(outcome.graded)
-                    waiting.append(outcome.graded)
-                    report.graded.append(dataclasses.replace(outcome.graded, notebook=""))
-                if len(waiting) >= WRITE_EVERY:
-                    _write(journal, writer, waiting, report)
-                    waiting = []
-                told(report)
-        finally:  # when it is interrupted, too
-            _write(journal, writer, waiting, report)
+            new = _new(find(submitted, lesson, options.students), lesson.id, basis, journal, writer, options, report)
+            report.to_grade = len(new) + len(report.failures)
+            told(report)
+            if new:
+                _grade_new(_tasks(new, basis, report), order, journal, writer, options, report, told)
+        except KeyboardInterrupt:
+            report.stopped = True
+            _write(journal, writer, journal.unwritten(), report)
         return report
 
 
-def _tasks(submitted: Path, lesson: Lesson, order: Order, journal: Journal, options: Options,
-           report: Report) -> list[Task]:  # fmt: skip
+def _new(found: Iterable[Submission], lesson: str, basis: _Basis, journal: Journal, writer: Writer, options: Options,
+         report: Report) -> list[Submission]:  # fmt: skip
     """What there is to grade; what needs no grading is noted in the report."""
-    packs = digest(*(path.read_bytes() for path in pack_files(lesson)), order.released.encode())
-    here = environment(options.missing)
-    standing = journal.standing(lesson.id)
-    tasks = []
-    for submission in find(submitted, lesson, options.students):
+    new: list[Submission] = []
+    known: list[Graded] = []
+    standing = journal.standing(lesson)
+    for submission in found:
         if submission.reasons:
             report.refused.append(submission)
             continue
-        handed = read(submission)
-        content = handed.content or b""
-        told = digest(content, handed.timestamp.encode(), b"".join(reason.kind.encode() for reason in handed.reasons))
-        known = key(submission.student, lesson.id, told.encode(), packs, here)
-        if known in standing and not options.again:
+        try:
+            task = basis.task(submission)
+        except OSError as error:
+            report.failures.append(_unreadable(submission, error))
+            continue
+        if options.again:
+            new.append(submission)
+        elif task.key in standing:
             report.unchanged += 1
+        elif earlier := journal.graded(task.key):  # handed in again after something else
+            report.unchanged += 1
+            known.append(earlier)
         else:
-            tasks.append(Task(submission.student, known, handed.content, handed.timestamp, handed.reasons))
-    return tasks
+            new.append(submission)
+    _write(journal, writer, known, report)
+    return new
 
 
-def _write(journal: Journal, writer: Writer, results: list[Graded], report: Report) -> None:
-    if not results:
-        return
-    unfit = writer.write(results)
-    journal.mark_written([graded.key for graded in results if graded.key not in unfit])
-    report.unwritten |= {graded.student: unfit[graded.key] for graded in results if graded.key in unfit}
+def _tasks(new: Iterable[Submission], basis: _Basis, report: Report) -> Iterator[Task]:
+    """Read them once more, each when its turn comes, so that not all are in memory at once."""
+    for submission in new:
+        try:
+            yield basis.task(submission)
+        except OSError as error:
+            report.failures.append(_unreadable(submission, error))
+
+
+def _unreadable(submission: Submission, error: OSError) -> Outcome:
+    return Outcome(submission.student, None, f"the folder cannot be read: {error}")
+
+
+def _grade_new(tasks: Iterator[Task], order: Order, journal: Journal, writer: Writer, options: Options,
+               report: Report, told: Callable[[Report], None]) -> None:  # fmt: skip
+    waiting: list[Graded] = []
+    with closing(grade_all(order, tasks, options.workers)) as outcomes:
+        for outcome in outcomes:
+            if outcome.graded is None:
+                report.failures.append(outcome)
+            else:
+                journal.record(outcome.graded, anew=options.again)
+                waiting.append(outcome.graded)
+                report.graded.append(dataclasses.replace(outcome.graded, notebook="", cells=[]))
+            if len(waiting) >= WRITE_EVERY:
+                _write(journal, writer, waiting, report)
+                waiting = []
+            told(report)
+    _write(journal, writer, waiting, report)
+
+
+def _write(journal: Journal, writer: Writer, results: Iterable[Graded], report: Report) -> None:
+    """Write results into the class's folder, so many at a time that each transaction is short."""
+    rest = iter(results)
+    while batch := list(islice(rest, WRITE_EVERY)):
+        unfit = writer.write(batch)
+        journal.mark_written([graded.key for graded in batch if graded.key not in unfit])
+        report.unwritten |= {graded.student: unfit[graded.key] for graded in batch if graded.key in unfit}

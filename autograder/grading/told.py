@@ -35,7 +35,7 @@ class Bar:
 
     def tell(self, report: Report) -> None:
         """Move on."""
-        done = len(report.graded) + len(report.failures)
+        done = report.done
         elapsed = self._progress.tasks[0].elapsed or 0.0
         rate = f"{done / elapsed:.1f}/s" if done and elapsed else ""
         self._progress.update(self._task, completed=done, total=report.to_grade, rate=rate)
@@ -53,6 +53,9 @@ def show_report(report: Report, console: Console) -> None:
     if report.unwritten:
         table.add_row("[bold]graded, and not taken by the gradebook[/bold]", str(len(report.unwritten)))
     console.print(table)
+    if report.stopped:
+        console.print(f"Stopped when {report.done} of {report.to_grade} were through: what is graded is written, and "
+                      "the same command again grades the rest.", highlight=False)  # fmt: skip
     _show_notes(report, console)
     if report.graded:
         _show_slowest(report.graded, console)
@@ -66,7 +69,7 @@ def _show_notes(report: Report, console: Console) -> None:
         for reason in submission.reasons:
             console.print(f"{submission.student}: {reason.sentence}", markup=False, highlight=False)
     for outcome in report.failures:
-        console.print(f"{outcome.task.student}: not graded ({outcome.failure}); run the same command again.",
+        console.print(f"{outcome.student}: not graded ({outcome.failure}); run the same command again.",
                       markup=False, highlight=False)  # fmt: skip
     for student, why in report.unwritten.items():
         console.print(f"{student}: {why}", markup=False, highlight=False)

@@ -116,22 +116,22 @@ class Zygote:
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         number = theirs.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-X", "faulthandler", "-m", "autograder.sandbox.zygote", str(number)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
-            pass_fds=[number, *self.cgroup], env=_environment() | self.environment, cwd="/",
-        )  # fmt: skip
-        theirs.close()
-        self._control = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-X", "faulthandler", "-m", "autograder.sandbox.zygote", str(number)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
+                pass_fds=[number, *self.cgroup], env=_environment() | self.environment, cwd="/",
+            )  # fmt: skip
         settings = {
             "namespaces": self.layers.namespaces, "seccomp": self.layers.seccomp, "cgroup": list(self.cgroup),
             "readable": [*_python(), str(_HOME), str(_COURSE), *map(str, self.readable)],
             "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
             "stand_ins": list(self.stand_ins), "setup": self.setup,
         }  # fmt: skip
-        ours.send(json.dumps(settings).encode())
+        self._ask(settings)
         self._reply(START_SECONDS)
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
@@ -157,7 +157,7 @@ class Zygote:
         if not self._busy or self._control is None:
             return None
         self._busy = False
-        self._control.send(json.dumps({"patience": patience}).encode())
+        self._ask({"patience": patience})
         return Ended(**self._reply(FORK_SECONDS + patience))
 
     def drop(self, child: Child) -> None:
@@ -181,6 +181,13 @@ class Zygote:
             self._process = None
             self._said.close()
         self._busy = False
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        assert self._control is not None
+        try:
+            self._control.send(json.dumps(request).encode())
+        except OSError as error:
+            raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
 
     def _reply(self, seconds: float) -> dict[str, Any]:
         assert self._control is not None
