@@ -31,7 +31,7 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
     Raises:
         GradingError: the folder, the lesson, the gradebook or the sandbox is not as it must be.
     """
-    layers, missing = _sandbox(probe(), unsafe)
+    layers, missing = sandbox_of(probe(), unsafe)
     # Workers are started from anywhere: they must find the course that this command stands in.
     try:
         chosen = course().lesson(lesson)
@@ -57,7 +57,7 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
     return not report.failures and not report.unwritten and not report.stopped
 
 
-def _sandbox(layers: list[Layer], unsafe: bool) -> tuple[Layers, str]:
+def sandbox_of(layers: list[Layer], unsafe: bool) -> tuple[Layers, str]:
     """Which layers to use, and a sentence on those that are missing."""
     missing = [layer.name for layer in layers if layer.required and not layer.works]
     if not missing:
