@@ -20,7 +20,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from autograder.grading.grader import Grader
 from autograder.grading.results import Graded, Reason
-from autograder.sandbox.pool import Layers
+from autograder.sandbox.pool import Layers, StartError
 from crosstalk.course import course
 
 AHEAD = 3  # tasks that wait at each worker, so that none is idle and memory stays flat
@@ -63,6 +63,9 @@ def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Ou
     A task is taken from ``tasks`` when its turn comes near. Each worker that dies takes those waiting at it along,
     and dask gives a task up that has seen several die. Such tasks are tried once more in the end, one at a time:
     then only the one that has killed them is left without a result.
+
+    Raises:
+        StartError: the sandbox cannot be started here, so nothing can be graded.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is told in the table
     with _without_interrupts():
@@ -89,14 +92,18 @@ def _outcomes(client: Client, order: Order, tasks: Iterable[Task], ahead: int) -
         of_future[future.key] = task
         return future
 
+    any_graded = False
     running = as_completed(map(submit, islice(waiting, ahead)))
     for future in running:
         task = of_future.pop(future.key)
         error = None if future.status == "finished" else future.exception()
         if error is None:
+            any_graded = True
             yield task, Outcome(task.student, Graded.from_json(future.result()))
         elif isinstance(error, KilledWorker):
             yield task, None
+        elif isinstance(error, StartError) and not any_graded:
+            raise error
         else:
             yield task, Outcome(task.student, None, f"{type(error).__name__}: {error}")
         for following in islice(waiting, 1):

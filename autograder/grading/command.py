@@ -14,7 +14,7 @@ from autograder.grading.run import Options, grade
 from autograder.grading.told import Bar, show_report
 from autograder.packs import PackError
 from autograder.sandbox.layers import Layer, probe
-from autograder.sandbox.pool import Layers
+from autograder.sandbox.pool import Layers, StartError
 from crosstalk.course import CourseError, course
 
 
@@ -49,6 +49,9 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
             report = grade(Path(coursedir.root), submitted, chosen, notebook, writer, options, bar.tell)
     except (BusyError, ClassError, CourseError, JournalError, PackError) as error:
         raise GradingError(str(error)) from None
+    except StartError as error:
+        raise GradingError(f"The sandbox cannot be started here, so nothing was graded: see what `crosstalk doctor` "
+                           f"says. {error}") from None  # fmt: skip
     except OSError as error:
         raise GradingError(f"{folder.absolute()} cannot be read or written now ({error}): see that there is space left "
                            "and that its files are yours; then run the same command again. What was graded until now "

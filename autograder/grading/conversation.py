@@ -20,8 +20,9 @@ from autograder.judge import Said, decide, understood
 from autograder.judging import cases_of, request
 from autograder.messages import MessageError, Tree, decode, encode
 from autograder.packs import ExercisePack
+from autograder.sandbox.cgroups import Slot
 from autograder.sandbox.own_cells import OwnCell, cells_request
-from autograder.sandbox.pool import Budget, Child, Zygote
+from autograder.sandbox.pool import Budget, Child, Ended, SandboxError, Zygote
 from autograder.sandbox.wire import Closed, Late, TooMuch, WireError
 from autograder.verdict import Verdict
 from crosstalk.course import Lesson, course
@@ -65,6 +66,7 @@ class Talk:
         setup: the source of the set-up cell.
         zygote: that forks the children.
         seed: from which the order of hidden cases is drawn.
+        slot: the control groups that children run in, where there are some.
     """
 
     lesson: Lesson
@@ -72,8 +74,11 @@ class Talk:
     setup: str
     zygote: Zygote
     seed: str
+    slot: Slot | None = None
     seconds: dict[str, float] = field(default_factory=lambda: {"fork": 0.0, "walls": 0.0, "cells": 0.0, "judge": 0.0})
     _child: Child | None = None
+    _cpu_seconds: float = 0.0  # that the child may use
+    _killed_before: int = 0  # for lack of memory, in the slot, when the child was forked
 
     def judge(self, answers: Mapping[str, str], problems: Mapping[str, str], elsewhere: Mapping[str, frozenset[str]],
               own_cells: Sequence[OwnCell] = ()) -> tuple[dict[str, Judged], list[Shown]]:  # fmt: skip
@@ -151,16 +156,9 @@ class Talk:
         cases = cases_of(packs)
         entry = course().find(name)[1]
         seconds = entry.seconds or course().limits.seconds
-        for last in (False, True):
-            given, held = withheld([cases[place] for place in places])
-            asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
-            try:
-                said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
-                break
-            except Fault as fault:
-                # Killed by none of us: the system may have been short of memory through no fault of this answer's.
-                if last or fault.reason.kind != "was killed":
-                    raise
+        given, held = withheld([cases[place] for place in places])
+        asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
+        said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
         said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()
                       if 0 <= index < len(places)}  # fmt: skip
         return said
@@ -210,10 +208,29 @@ class Talk:
                 return Fault("took too long", name)
             case TooMuch():
                 return Fault("said too much", name, f" ({error})")
-        status = ended.status if ended else _KILLED
-        if status == _KILLED:
+        assert ended is not None  # there was a child
+        if not ended.of_itself:
+            return Fault("ended the process", name, " (it hung up)")
+        if ended.status == _KILLED:
+            return self._killed(name, ended)
+        how = f" (signal {-ended.status})" if ended.status < 0 else f" (exit code {ended.status})"
+        return Fault("ended the process", name, how)
+
+    def _killed(self, name: str, ended: Ended) -> Fault:
+        """Why a child was killed, where the kernel did it for what the child had used.
+
+        Raises:
+            SandboxError: somebody outside did it, or the machine is short of memory. It was no other process of the
+                submission: the child is the first of its namespace, which nobody in there can kill.
+        """
+        if ended.cpu_seconds >= self._cpu_seconds:
+            return Fault("took too long", name)
+        if self.slot and self.slot.out_of_memory_kills() > self._killed_before and self.slot.used_up():
             return Fault("was killed", name)
-        return Fault("ended the process", name, f" (signal {-status})" if status < 0 else f" (exit code {status})")
+        if not self.zygote.layers.namespaces:
+            return Fault("ended the process", name, " (signal 9)")
+        raise SandboxError(f"The process that ran `{name}` was killed from outside. If the machine was short of "
+                           "memory, use fewer workers.")  # fmt: skip
 
     def _running(self) -> Child:
         if self._child is None:
@@ -221,6 +238,8 @@ class Talk:
             limits = course().limits
             allowed = [entry.seconds or limits.seconds for entry in self.lesson.exercises]
             budget = Budget(2 * (sum(allowed) + limits.seconds), limits.memory_mb)
+            self._cpu_seconds = budget.cpu_seconds
+            self._killed_before = self.slot.out_of_memory_kills() if self.slot else 0
             self._child, walls = self.zygote.fork(budget)
             self.seconds["walls"] += walls
             self.seconds["fork"] += time.perf_counter() - began - walls
@@ -236,8 +255,8 @@ _STOPPED = {
     "took too long": "`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is "
     "there a loop that never stops?",
     "said too much": "`{name}` gave back far more than asked{detail}: return only what the exercise asks for.",
-    "was killed": "The process that ran `{name}` was killed by the system, most likely because it took more memory "
-    "than a submission may.",
+    "was killed": "The process that ran `{name}` was killed by the system, because it took more memory than a "
+    "submission may.",
     "ended the process": "`{name}` ended the process it ran in{detail}, so it could not be judged: an answer returns "
     "its result, and leaves the process alone.",
 }

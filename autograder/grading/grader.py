@@ -81,7 +81,7 @@ class Grader:
             try:
                 if self._slot:
                     self._slot.reset()
-                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), seed=f"{key} {student}")
+                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self._slot)
                 judged, shown = talk.judge(rebuilt.answers, rebuilt.problems, rebuilt.elsewhere, _in_order(rebuilt))
                 break
             except SandboxError:

@@ -23,6 +23,7 @@ _OURS = re.compile(r"crosstalk-(\d+)-(\d+)-\d+")  # pid namespace, process, numb
 _HOME = "crosstalk-home"  # cgroup v2: where the worker itself moves, for a group with subgroups may hold no process
 _CONTROLLERS = ("memory", "pids")
 _EMPTY_WITHIN_SECONDS = 5.0
+_NEAR = 0.9  # of the limit: memory is counted in pieces of different sizes
 
 _numbers = itertools.count()
 
@@ -47,6 +48,7 @@ class Slot:
     join_fds: list[int]
     _groups: list[tuple[Hierarchy, Path]]
     _peak_fd: int | None = None  # cgroup v2 from Linux 6.12: the peak since it was last reset through this file
+    _memory_bytes: int = 0
 
     def reset(self) -> None:
         """Make ready for the next submission: kill what is left, and forget the highest use of memory."""
@@ -74,6 +76,10 @@ class Slot:
                 text = (group / ("memory.oom_control" if hierarchy.version == 1 else "memory.events")).read_text()
                 return int(dict(line.split() for line in text.splitlines()).get("oom_kill", 0))
         return 0
+
+    def used_up(self) -> bool:
+        """Whether what runs here came near the limit. A kernel that kills short of it lacks memory elsewhere."""
+        return self.peak_bytes() >= _NEAR * self._memory_bytes
 
     def kill(self) -> None:
         """Kill every process in the groups, and return when none is left. ``OSError`` where one does not die."""
@@ -114,7 +120,7 @@ def slot(memory_bytes: int, pids: int) -> Slot | None:
     except OSError:
         Slot(joins, groups).close()
         return None
-    return Slot(joins, groups, _open_peak(groups))
+    return Slot(joins, groups, _open_peak(groups), memory_bytes)
 
 
 def hierarchies_of(mountinfo: str, membership: str) -> list[Hierarchy]:

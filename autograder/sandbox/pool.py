@@ -34,6 +34,10 @@ class SandboxError(RuntimeError):
     """The sandbox itself failed: no fault of a submission's. The message says what and what to do."""
 
 
+class StartError(SandboxError):
+    """No zygote could be started, so nothing can be tried at all."""
+
+
 @dataclass(frozen=True)
 class Layers:
     """Which layers to use. All of them, unless an instructor has said ``--unsafe``."""
@@ -56,6 +60,7 @@ class Ended:
     """How a child ended."""
 
     status: int  # its exit code, or minus the signal
+    of_itself: bool  # not by the zygote, which ends those that do not end
     cpu_seconds: float
     peak_kb: int
     zygote_kb: int
@@ -112,7 +117,7 @@ class Zygote:
         self.close()
 
     def start(self) -> None:
-        """Start it, unless it runs. Raises `SandboxError` where it cannot be."""
+        """Start it, unless it runs. Raises `StartError` where it cannot be."""
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,8 +136,11 @@ class Zygote:
             "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
             "stand_ins": list(self.stand_ins), "setup": self.setup,
         }  # fmt: skip
-        self._ask(settings)
-        self._reply(START_SECONDS)
+        try:
+            self._ask(settings)
+            self._reply(START_SECONDS)
+        except SandboxError as error:
+            raise StartError(str(error)) from None
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
         """A new child, walled in, and how many seconds it took itself to be so. An earlier child is ended."""

@@ -111,14 +111,14 @@ def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, A
 
 def _end(child: int, patience: float) -> dict[str, Any]:
     """Wait so many seconds for a child that is about to end, then make it; tell how it ended and what it used."""
-    if patience:
-        watched = os.pidfd_open(child)
-        select.select([watched], [], [], patience)
-        os.close(watched)
+    watched = os.pidfd_open(child)
+    of_itself = bool(select.select([watched], [], [], patience)[0])
+    os.close(watched)
     os.kill(child, signal.SIGKILL)  # a child that has ended stays as it ended
     _, status, used = os.wait4(child, 0)
-    return {"status": os.waitstatus_to_exitcode(status), "cpu_seconds": used.ru_utime + used.ru_stime,
-            "peak_kb": used.ru_maxrss, "zygote_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}  # fmt: skip
+    return {"status": os.waitstatus_to_exitcode(status), "of_itself": of_itself,
+            "cpu_seconds": used.ru_utime + used.ru_stime, "peak_kb": used.ru_maxrss,
+            "zygote_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}  # fmt: skip
 
 
 if __name__ == "__main__":
