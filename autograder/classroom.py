@@ -51,6 +51,7 @@ c.AssignLatePenalties.plugin_class = "autograder.late.LatePolicy"  # what course
 # What students write is shown, and never run, by feedback and by formgrader's pages.
 c.GenerateFeedback.exporter_class = "autograder.grading.feedback.Feedback"
 c.HTMLExporter.preprocessors = ["autograder.grading.safe_html.CleanedCells"]
+c.CleanedCells.released = str(HERE / "release")  # what you have written there yourself is shown as it is
 c.HTMLExporter.exclude_anchor_links = True  # a heading must not take the id of a field for points
 
 # This line makes `nbgrader autograde` and formgrader's button grade in the sandbox, as `crosstalk grade` does.

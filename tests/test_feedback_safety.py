@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from crosstalk.places import course_folder
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+LESSON = course().lesson("01")
 RUN = "window.owned=(window.owned||0)+1"
 SITE = "http://class.test/feedback.html"
 # Markdown that a student may put into an answer, or into a cell of their own.
@@ -220,7 +222,7 @@ def feedback(folder: Path, notebook: NotebookNode, config: Config | None = None)
 
 def formgrader_page(notebook: NotebookNode, config: Config) -> str:
     """The page in which an instructor grades, made as formgrader's server makes it."""
-    config = Config(config)
+    config = deepcopy(config)
     config.HTMLExporter.template_name = "formgrade"
     config.HTMLExporter.extra_template_basedirs = [handlers.template_path]
     resources = dict.fromkeys(
@@ -310,7 +312,7 @@ def test_our_report_looks_as_before() -> None:
 
 
 def test_the_courses_own_text_and_pictures_stay() -> None:
-    lesson = nbformat.read(course_folder() / "lessons" / course().lesson("01").notebook, as_version=4)
+    lesson = nbformat.read(course_folder() / "lessons" / LESSON.notebook, as_version=4)
     texts = [cell for cell in lesson.cells if cell.cell_type == "markdown"]
     assert any("<details>" in cell.source for cell in texts)
     assert [cell for cell in cleaned(lesson).cells if cell.cell_type == "markdown"] == texts
@@ -319,8 +321,20 @@ def test_the_courses_own_text_and_pictures_stay() -> None:
     assert cleaned(mine).cells[0].source != mine.cells[0].source
 
 
+def test_what_an_instructor_has_written_into_a_lesson_is_shown_as_it_is(tmp_path: Path) -> None:
+    config = class_settings(tmp_path)
+    mine = new_markdown_cell("<em>mine</em>")
+    theirs = graded(new_markdown_cell("<em>theirs</em>"), "essay", solution=True)
+    released = tmp_path / "release" / LESSON.notebook
+    released.parent.mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[mine]), released)
+    both = new_notebook(cells=[mine, theirs])
+    for page in (formgrader_page(both, config), feedback(tmp_path, both, config)):
+        assert "<em>mine</em>" in page and "<em>theirs" not in page and "&lt; em&gt;theirs" in page
+
+
 def test_what_counts_for_points_stays() -> None:
-    lesson = nbformat.read(course_folder() / "lessons" / course().lesson("01").notebook, as_version=4)
+    lesson = nbformat.read(course_folder() / "lessons" / LESSON.notebook, as_version=4)
     checks = [cell for cell in lesson.cells if cell.metadata.get("nbgrader", {}).get("grade")]
     for index, cell in enumerate(checks):
         cell.outputs = [
@@ -530,7 +544,7 @@ def test_our_report_and_pictures_show_in_the_feedback(page: Page, seen: dict[str
         "execute_result", data={"text/plain": "0", "text/html": report_html(verdict)}, execution_count=1
     )
     check = graded(new_code_cell("check('softmax')", outputs=[result]), "check-softmax", solution=False)
-    lesson = nbformat.read(course_folder() / "lessons" / course().lesson("01").notebook, as_version=4)
+    lesson = nbformat.read(course_folder() / "lessons" / LESSON.notebook, as_version=4)
     pictured = next(cell for cell in lesson.cells if cell.get("attachments"))
     html = feedback(tmp_path, new_notebook(cells=[check, pictured]), class_settings(tmp_path))
     show(page, seen, html)

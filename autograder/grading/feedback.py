@@ -12,7 +12,7 @@ from typing import Any
 from nbconvert.exporters import HTMLExporter
 from nbformat import NotebookNode
 
-from autograder.grading.safe_html import cleaned
+from autograder.grading.safe_html import CleanedCells
 
 # Pictures stand in the page itself, as do all styles. nbgrader's template also asks a server elsewhere for MathJax,
 # which would run in the page whatever it gets: it stays out, and formulas are shown as they were written.
@@ -34,7 +34,8 @@ class Feedback(HTMLExporter):
         Raises:
             ValueError: the template in use gives no page with a head, in which a policy could stand.
         """
-        page, resources = super().from_notebook_node(cleaned(nb), resources, **kw)
+        safe, _ = CleanedCells(parent=self).preprocess(nb, {})
+        page, resources = super().from_notebook_node(safe, resources, **kw)
         before, head, after = page.partition(_HEAD)
         if not head or "<" in before.replace("<!DOCTYPE html>", "").replace("<html>", ""):
             raise ValueError("nbgrader's template for feedback gives no <head>: use template_name = 'feedback'.")

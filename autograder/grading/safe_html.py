@@ -17,13 +17,14 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import bleach  # type: ignore[import-untyped]
 import nbformat
 from nbconvert.preprocessors import Preprocessor
 from nbformat import NotebookNode
-from traitlets import Bool
+from traitlets import Bool, Unicode
 
 from autograder.grading.rebuild import KEPT
 from crosstalk.course import course
@@ -83,7 +84,10 @@ def cleaned(notebook: NotebookNode, *released: NotebookNode) -> NotebookNode:
         notebook: of format 4; its parts may be of any type and hold anything.
         released: notebooks whose text cells are trusted as they are, beside those of this course.
     """
-    ours = _of_the_course() | {_fingerprint(cell) for own in released for cell in own.cells}
+    return _cleaned(notebook, _of_the_course() | frozenset().union(*map(_fingerprints, released)))
+
+
+def _cleaned(notebook: NotebookNode, ours: frozenset[str]) -> NotebookNode:
     taken: set[str] = set()
     cells = []
     for cell in notebook.cells:
@@ -127,10 +131,14 @@ class CleanedCells(Preprocessor):
     """
 
     enabled = Bool(True).tag(config=True)
+    released = Unicode(help="The class's folder of released notebooks: their text cells are trusted.").tag(config=True)
 
     def preprocess(self, notebook: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         """Clean the notebook; the resources stay."""
-        return cleaned(notebook), resources
+        ours = _of_the_course()
+        for path in sorted(Path(self.released).glob("*/*.ipynb")) if self.released else []:
+            ours |= _of_file(path, path.stat().st_mtime_ns)
+        return _cleaned(notebook, ours), resources
 
 
 class _Styles:
@@ -161,13 +169,18 @@ def _may_have(tag: str, name: str, value: str) -> bool:
 
 @cache
 def _of_the_course() -> frozenset[str]:
-    prints = set()
-    for lesson in course().ready:
-        path = course_folder() / "lessons" / lesson.notebook
-        if path.is_file():
-            notebook = nbformat.read(path, as_version=4)
-            prints |= {_fingerprint(cell) for cell in notebook.cells if cell.cell_type != "code"}
-    return frozenset(prints)
+    paths = [course_folder() / "lessons" / lesson.notebook for lesson in course().ready]
+    return frozenset().union(*(_of_file(path, path.stat().st_mtime_ns) for path in paths if path.is_file()))
+
+
+@cache
+def _of_file(path: Path, changed: int) -> frozenset[str]:
+    """The text cells of a notebook as it was when it was last changed (nanoseconds)."""
+    return _fingerprints(nbformat.read(path, as_version=4))
+
+
+def _fingerprints(notebook: NotebookNode) -> frozenset[str]:
+    return frozenset(_fingerprint(cell) for cell in notebook.cells if cell.cell_type != "code")
 
 
 def _fingerprint(cell: dict[str, Any]) -> str:
