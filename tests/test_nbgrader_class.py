@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -318,6 +319,86 @@ def test_grading_keeps_and_takes_no_pieces(graded: Class) -> None:
         "my_model",
         os.path.join("my_model", "softmax.py"),
     ]
+
+
+# --- the same class, graded by `crosstalk grade`
+
+
+@pytest.fixture(scope="module")
+def sandboxed(graded: Class, tmp_path_factory: pytest.TempPathFactory) -> Class:
+    """The same submissions in a folder of their own, with a gradebook of its own."""
+    folder = tmp_path_factory.mktemp("sandboxed") / "the class"
+    for name in ("source", "hidden", "submitted"):
+        shutil.copytree(graded.folder / name, folder / name)
+    shutil.copy(graded.folder / "nbgrader_config.py", folder)
+    found = Class(folder, graded.work, graded.expected, {})
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    environment |= {"CROSSTALK_WORK": str(graded.work), "CROSSTALK_COURSE": str(course_folder()), "COLUMNS": "120"}
+
+    def run(module: str, command: str, *arguments: str) -> None:
+        found.commands[command] = subprocess.run(
+            [sys.executable, "-m", module, command, *arguments],
+            cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8",
+        )  # fmt: skip
+
+    run("nbgrader", "generate_assignment", LESSON.id)
+    with gradebook(found) as book:
+        book.update_or_create_assignment(LESSON.id, duedate="2026-11-01 12:00:00 UTC")
+    run("crosstalk", "grade", LESSON.id, "--workers", "2")
+    run("nbgrader", "generate_feedback", LESSON.id)
+    run("nbgrader", "export")
+    return found
+
+
+def points_in_the_book(graded: Class) -> dict[str, tuple]:
+    """Of each student: points by cell, what a person still has to look at, and the penalty for being late."""
+    found = {}
+    with gradebook(graded) as book:
+        for student in graded.expected:
+            notebook = book.find_submission_notebook(LESSON.name, LESSON.id, student)
+            grades = {grade.name: (grade.auto_score, grade.needs_manual_grade) for grade in notebook.grades}
+            found[student] = grades, notebook.late_submission_penalty, notebook.score
+    return found
+
+
+def test_the_sandbox_gives_the_same_gradebook_as_plain_nbgrader(graded: Class, sandboxed: Class) -> None:
+    assert sandboxed.commands["grade"].returncode == 0, sandboxed.commands["grade"].stdout
+    assert points_in_the_book(sandboxed) == points_in_the_book(graded)
+
+
+def test_the_sandbox_gives_the_same_sums_for_export(graded: Class, sandboxed: Class) -> None:
+    tables = []
+    for each in (graded, sandboxed):
+        with (each.folder / "grades.csv").open(encoding="utf-8") as file:
+            rows = {row["student_id"]: row for row in csv.DictReader(file) if row["student_id"] in each.expected}
+        tables.append({student: (row["score"], row["max_score"], row["raw_score"], row["late_submission_penalty"])
+                       for student, row in rows.items()})  # fmt: skip
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == len(STUDENTS)
+
+
+def test_the_sandbox_gives_a_broken_notebook_nothing_and_says_why(sandboxed: Class) -> None:
+    with gradebook(sandboxed) as book:
+        assert book.find_submission_notebook(LESSON.name, LESSON.id, BROKEN).score == 0
+    assert f"{BROKEN}: " in sandboxed.commands["grade"].stdout
+    told = (sandboxed.folder / "feedback" / BROKEN / LESSON.id / f"{LESSON.name}.html").read_text("utf-8")
+    assert "The file breaks off in the middle" in told
+
+
+def test_feedback_from_the_sandbox_names_the_misconceptions(sandboxed: Class) -> None:
+    told = (sandboxed.folder / "feedback" / "known_mistakes" / LESSON.id / f"{LESSON.name}.html").read_text("utf-8")
+    assert "always go along the last dimension" in told
+    assert "The scores are not scaled" in told
+    assert "This case is not shown." in told
+    assert "Content-Security-Policy" in told
+
+
+def test_a_second_run_of_the_sandbox_grades_nothing_anew(sandboxed: Class) -> None:
+    environment = os.environ | {"CROSSTALK_COURSE": str(course_folder()), "COLUMNS": "120"}
+    again = subprocess.run([sys.executable, "-m", "crosstalk", "grade", LESSON.id], cwd=sandboxed.folder,
+                           env=environment, capture_output=True, text=True, encoding="utf-8")  # fmt: skip
+    unchanged = next(line for line in again.stdout.splitlines() if "unchanged" in line)
+    assert str(len(STUDENTS) + 1) in unchanged.split()
 
 
 # --- the folder itself, and what students get
