@@ -303,7 +303,17 @@ if os.geteuid() == 0:
 
     def test_all_this_as_an_ordinary_user() -> None:
         done = run_as_ordinary_user(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not test_loop and not ordinary"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                __file__,
+                "-k",
+                "not test_loop and not ordinary",
+            ],
         )
         assert done.returncode == 0, done.stdout
         assert re.search(r"\d{2,} passed", done.stdout) and "skipped" not in done.stdout
