@@ -11,7 +11,7 @@ from typing import Self
 import nbformat
 import torch
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from nbgrader.utils import determine_grade
 
 from autograder.grading.conversation import Judged, Talk
@@ -92,7 +92,7 @@ class Grader:
         notebook = cleaned(rebuilt.notebook, self.released)
         of_answers = (each.reason for each in judged.values() if each.reason)
         noted = list(dict.fromkeys([*reasons, *rebuilt.reasons, *of_answers]))
-        cells = _filled_in(notebook, judged, {each.grade_id: each.outputs for each in shown})
+        cells = _filled_in(notebook, judged, {each.grade_id: each.outputs for each in shown}, noted)
         _tell(notebook, noted, self.missing)
         return Graded(
             student, self.lesson.id, key, timestamp, cells, noted, nbformat.writes(notebook, version=4),
@@ -140,8 +140,8 @@ def _in_order(rebuilt: Rebuilt) -> list[OwnCell]:
 
 
 def _filled_in(notebook: NotebookNode, judged: Mapping[str, Judged],
-               outputs: Mapping[str, list[NotebookNode]]) -> list[CellResult]:  # fmt: skip
-    """Give each graded cell what came of it, as if it had run there."""
+               outputs: Mapping[str, list[NotebookNode]], noted: list[Reason]) -> list[CellResult]:  # fmt: skip
+    """Give each graded cell what came of it, as if it had run there; what is odd about that is added to ``noted``."""
     results = []
     for count, cell in enumerate(notebook.cells, start=1):
         settings = cell.metadata.get("nbgrader", {})
@@ -157,7 +157,13 @@ def _filled_in(notebook: NotebookNode, judged: Mapping[str, Judged],
         if grade_id in outputs:
             cell.execution_count, cell.outputs = count, outputs[grade_id]
         if settings.get("grade"):
-            points, most = determine_grade(cell)
+            try:
+                points, most = determine_grade(cell)
+            except (KeyError, ValueError):  # the output is empty, or above the maximum: plain nbgrader goes no further
+                said = f"What `{grade_id}` gave is no number of points from 0 to {settings['points']:g}: it counts 0."
+                noted.append(Reason("impossible points", said))
+                cell.outputs = [new_output("error", ename="ImpossiblePoints", evalue=said, traceback=[said])]
+                points, most = determine_grade(cell)
             results.append(CellResult(grade_id, points, most, "", lower_assurance=True))
     return results
 
@@ -167,5 +173,5 @@ def _tell(notebook: NotebookNode, reasons: Sequence[Reason], missing: str) -> No
     told = [f"- {reason.sentence}" for reason in reasons] + ([f"- {missing}"] if missing else [])
     if told:
         cell = new_markdown_cell("\n".join(["**What was noted when this was graded**", "", *told]))
-        cell.id = "noted-when-graded"
-        notebook.cells.insert(0, cell)
+        cell.id = "noted-when-graded"  # names that students chose stand in it
+        notebook.cells.insert(0, cleaned(new_notebook(cells=[cell])).cells[0])
