@@ -70,6 +70,7 @@ def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Ou
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is told in the table
     with _without_interrupts():
         cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0,
+                               scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its usual port may be taken
                                silence_logs=logging.CRITICAL)  # fmt: skip
     suspects: list[Task] = []
     with cluster, Client(cluster) as client:
