@@ -22,6 +22,7 @@ from attacks.handing_in import (
     score,
     told,
     with_answers,
+    with_nothing_but,
 )
 from attacks.plain_nbgrader import ABOVE, ALLCLOSE, BEATEN, CHECK, PARTIAL, RIGHT, points
 from attacks.scoring import (
@@ -243,10 +244,12 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grader]:
 @pytest.mark.parametrize("name", FORGED_COUNTS)
 def test_calls_of_a_tiny_model_are_counted_by_the_judge(counting: Grader, name: str) -> None:
     """An answer that is wrong only in how often it asks stays wrong, whatever its process says of the numbers."""
-    graded = counting.grade("mallory", content(with_answers(COUNTS, {"greedy_word": forged_counts(name)})))
+    graded = counting.grade("mallory", content(with_nothing_but(COUNTS, "greedy_word", forged_counts(name))))
     assert score(graded) <= 0.8  # two of ten cases end after one token, so that one call is all they take
     assert graded.reasons == [] and RAN in told(graded)
-    right = counting.grade("alice", content(with_answers(COUNTS, {"greedy_word": handing_in.solution("greedy_word")})))
+    right = counting.grade(
+        "alice", content(with_nothing_but(COUNTS, "greedy_word", handing_in.solution("greedy_word")))
+    )
     assert (score(right), right.reasons) == (4, [])
 
 

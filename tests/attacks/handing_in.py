@@ -55,6 +55,11 @@ def with_answers(lesson: Lesson, answers: Mapping[str, str]) -> NotebookNode:
     return notebook
 
 
+def with_nothing_but(lesson: Lesson, exercise: str, source: str) -> NotebookNode:
+    """The released notebook with one answer and all other answer cells empty, so that none but this is tried."""
+    return with_answers(lesson, {entry.name: "" for entry in lesson.exercises} | {exercise: source})
+
+
 def honest(lesson: Lesson) -> NotebookNode:
     """The released notebook with all answers right."""
     return with_answers(lesson, {entry.name: solution(entry.name) for entry in lesson.exercises})
