@@ -2,7 +2,8 @@
 
 Browser tests (marked ``browser``) run last, because Playwright leaves its event loop running in the thread.
 Where there is no browser they are left out, and the summary lists them with the command that brings one. With
-CI=true a browser is installed instead, and a run that left out any test fails.
+CI=true a browser is installed instead, and a run that left out any test fails. Where a layer of the sandbox is missing,
+its tests (marked ``sandbox``) are listed in the same way, with what to do.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 WORK = pytest.StashKey[str]()
-LEFT_OUT = pytest.StashKey[list[str]]()
+LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # why → which
 KILL_TABLE = pytest.StashKey[list[str]]()
+
+
+if sys.platform == "win32":  # grading needs Linux, and what these import is not there
+    collect_ignore_glob = ["test_attacks_*.py", "test_grade*.py", "test_journal.py", "test_killed.py",
+                           "test_nbgrader_plugin.py", "test_sandbox_layers.py", "test_submissions.py"]  # fmt: skip
 
 
 def _unattended() -> bool:
@@ -35,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests off the developer's own work/ and off another checkout, and let interrupts arrive."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background starts us without
     config.stash[WORK] = tempfile.mkdtemp(prefix="crosstalk-tests-")
-    config.stash[LEFT_OUT] = []
+    config.stash[LEFT_OUT] = {}
     config.stash[KILL_TABLE] = []
     os.environ["CROSSTALK_WORK"] = config.stash[WORK]
     os.environ.pop("CROSSTALK_COURSE", None)
@@ -55,23 +62,38 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put browser tests last; leave them out where there is no browser."""
+    """Put browser tests last; leave out what needs a browser or a sandbox where there is none."""
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-    in_browser = [item for item in items if item.get_closest_marker("browser")]
     try:
-        if not in_browser or find_browser():
-            return
-        if _unattended():
-            with FileLock(Path(tempfile.gettempdir(), "crosstalk-browser.lock")):  # one process of several
-                if not find_browser():
-                    install_browser()
-            return
+        for marker, why in (("browser", _no_browser), ("sandbox", _no_sandbox)):
+            needing = [item for item in items if item.get_closest_marker(marker)]
+            if needing and (reason := why()):
+                for item in needing:
+                    item.add_marker(pytest.mark.skip(reason=reason))
+                config.stash[LEFT_OUT].setdefault(reason, []).extend(item.nodeid for item in needing)
     except BrowserError as error:
         raise pytest.UsageError(str(error)) from None
-    reason = f"no Chromium, Chrome or Edge was found; `{bringing_command()}` brings one"
-    for item in in_browser:
-        item.add_marker(pytest.mark.skip(reason=reason))
-        config.stash[LEFT_OUT].append(item.nodeid)
+
+
+def _no_browser() -> str:
+    """Why browser tests cannot run here, or "". An unattended run installs a browser."""
+    if _unattended():
+        with FileLock(Path(tempfile.gettempdir(), "crosstalk-browser.lock")):  # one process of several
+            if not find_browser():
+                install_browser()
+    if find_browser():
+        return ""
+    return (f"These need a Chromium, Chrome or Edge, and there is none here. This brings one: {bringing_command()}. "
+            "If there is one after all, set CROSSTALK_BROWSER to its path.")  # fmt: skip
+
+
+def _no_sandbox() -> str:
+    """Why tests of the sandbox cannot run here, or ""."""
+    from autograder.sandbox.layers import probe
+
+    missing = [layer for layer in probe() if layer.required and not layer.works]
+    told = "; ".join(f"{layer.name}: {layer.told}" for layer in missing)
+    return f"These need the whole sandbox, and missing here are: {told}." if missing else ""
 
 
 def _not_run(config: pytest.Config) -> int:
@@ -84,8 +106,7 @@ def pytest_testnodedown(node: Any) -> None:
     """Take over what one of several processes has to tell at the end."""
     told = getattr(node, "workeroutput", {})
     node.config.stash[KILL_TABLE] += told.get("kill_table", [])
-    known = node.config.stash[LEFT_OUT]  # every process has collected all tests
-    known += [test for test in told.get("left_out", []) if test not in known]
+    node.config.stash[LEFT_OUT] |= told.get("left_out", {})  # every process has collected all tests
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -103,15 +124,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("How the judge does against the bank of mistakes")
         for line in kill_table:
             terminalreporter.write_line(line)
-    if left_out := config.stash[LEFT_OUT]:
+    for reason, tests in config.stash[LEFT_OUT].items():
         terminalreporter.section("Left out")
-        for test in left_out:
+        for test in tests:
             terminalreporter.write_line(test)
-        terminalreporter.write_line(
-            f"These {len(left_out)} need a Chromium, Chrome or Edge, and there is none here. "
-            f"This brings one: {bringing_command()}"
-        )
-        terminalreporter.write_line("If there is one after all, set CROSSTALK_BROWSER to its path.")
+        terminalreporter.write_line(f"{len(tests)} in all. {reason}")
     if _unattended() and (count := _not_run(config)):
         terminalreporter.section("Failed, because tests were left out")
         terminalreporter.write_line(f"With CI=true every test has to run; {count} did not.")

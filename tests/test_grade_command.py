@@ -29,6 +29,8 @@ WHOLE = [Layer("user namespace", True, True, "here"), Layer("seccomp", True, Tru
          Layer("Landlock", False, False, "not in this kernel")]  # fmt: skip
 WITHOUT_SECCOMP = [WHOLE[0], Layer("seccomp", True, False, "install libseccomp2"), WHOLE[2]]
 
+pytestmark = pytest.mark.sandbox
+
 complete(app)
 
 

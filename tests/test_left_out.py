@@ -34,13 +34,27 @@ def test_plain():
     pass
 """
 
+IN_A_SANDBOX = """
+import pytest
+from autograder.sandbox import layers
+
+layers.probe = lambda: [layers.Layer("seccomp", True, False, "install the package libseccomp2")]
+
+@pytest.mark.sandbox
+def test_is_walled_in():
+    assert False
+
+def test_plain():
+    pass
+"""
+
 
 def run(folder: Path, tests: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `tests` in a folder of their own, under this suite's conftest."""
     for name in ("conftest.py", "browsers.py"):
         shutil.copy(HERE / name, folder)
     (folder / "test_it.py").write_text(tests)
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    browser: needs one\n")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    browser: needs one\n    sandbox: needs it whole\n")
     inherited = {key: value for key, value in os.environ.items() if key not in ("CI", "CROSSTALK_BROWSER")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", *arguments],
@@ -75,6 +89,15 @@ def test_without_a_browser_its_tests_are_listed_with_the_command_that_brings_one
     assert "test_it.py::test_sees_a_page" in told
     assert bringing_command() in told
     assert "test_plain" not in told
+
+
+def test_without_a_layer_of_the_sandbox_its_tests_are_listed_with_what_to_do(tmp_path: Path) -> None:
+    attended = run(tmp_path, IN_A_SANDBOX)
+    assert attended.returncode == 0
+    told = attended.stdout.partition("Left out")[2]
+    assert "test_it.py::test_is_walled_in" in told
+    assert "missing here are: seccomp: install the package libseccomp2" in told
+    assert run(tmp_path, IN_A_SANDBOX, CI="true").returncode == 1
 
 
 def test_an_unattended_run_that_cannot_install_one_says_so(tmp_path: Path) -> None:

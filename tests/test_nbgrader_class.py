@@ -361,11 +361,13 @@ def points_in_the_book(graded: Class) -> dict[str, tuple]:
     return found
 
 
+@pytest.mark.sandbox
 def test_the_sandbox_gives_the_same_gradebook_as_plain_nbgrader(graded: Class, sandboxed: Class) -> None:
     assert sandboxed.commands["grade"].returncode == 0, sandboxed.commands["grade"].stdout
     assert points_in_the_book(sandboxed) == points_in_the_book(graded)
 
 
+@pytest.mark.sandbox
 def test_the_sandbox_gives_the_same_sums_for_export(graded: Class, sandboxed: Class) -> None:
     tables = []
     for each in (graded, sandboxed):
@@ -377,6 +379,7 @@ def test_the_sandbox_gives_the_same_sums_for_export(graded: Class, sandboxed: Cl
     assert len(tables[0]) == len(STUDENTS)
 
 
+@pytest.mark.sandbox
 def test_the_sandbox_gives_a_broken_notebook_nothing_and_says_why(sandboxed: Class) -> None:
     with gradebook(sandboxed) as book:
         assert book.find_submission_notebook(LESSON.name, LESSON.id, BROKEN).score == 0
@@ -385,6 +388,7 @@ def test_the_sandbox_gives_a_broken_notebook_nothing_and_says_why(sandboxed: Cla
     assert "The file breaks off in the middle" in told
 
 
+@pytest.mark.sandbox
 def test_feedback_from_the_sandbox_names_the_misconceptions(sandboxed: Class) -> None:
     told = (sandboxed.folder / "feedback" / "known_mistakes" / LESSON.id / f"{LESSON.name}.html").read_text("utf-8")
     assert "always go along the last dimension" in told
@@ -393,6 +397,7 @@ def test_feedback_from_the_sandbox_names_the_misconceptions(sandboxed: Class) ->
     assert "Content-Security-Policy" in told
 
 
+@pytest.mark.sandbox
 def test_a_second_run_of_the_sandbox_grades_nothing_anew(sandboxed: Class) -> None:
     environment = os.environ | {"CROSSTALK_COURSE": str(course_folder()), "COLUMNS": "120"}
     again = subprocess.run([sys.executable, "-m", "crosstalk", "grade", LESSON.id], cwd=sandboxed.folder,

@@ -26,7 +26,7 @@ LESSON = course().lesson("00")
 OFF = "# c.Autograde.exporter_class"
 Handed = Callable[[NotebookNode], str]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 
 def answer(notebook: NotebookNode) -> NotebookNode:
