@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import nbformat
@@ -29,7 +30,7 @@ from ordinary_user import run_as_ordinary_user
 from autograder.grading import conversation, grader
 from autograder.grading.grader import Grader
 from autograder.grading.results import Graded
-from autograder.judging import request
+from autograder.judging import request as asked_for
 from autograder.messages import Tree, decode
 from autograder.packs import packs_of, visible_pack
 from autograder.sandbox.pool import Budget, Ended
@@ -70,7 +71,7 @@ class Arena:
         until = time.monotonic() + seconds + GRACE
         try:
             with mock.patch("autograder.judging.course", lambda: course_with(seconds)):
-                asked = request(EXERCISE, source, visible_pack(lesson).setup, packs, own_pieces=False)
+                asked = asked_for(EXERCISE, source, visible_pack(lesson).setup, packs, own_pieces=False)
             child.send(asked, until)
             while not said or said[-1]["what"] != "end":
                 said.append(decode(child.receive(2**26, until)))
@@ -176,8 +177,8 @@ class serving:
                 connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nserved")
 
 
-@pytest.fixture(scope="module")
-def arena(places: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Arena]:
+@contextlib.contextmanager
+def grading(places: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Arena]:
     with (
         mock.patch.object(conversation, "course", lambda: course_with(SECONDS)),
         mock.patch.object(grader, "course", lambda: course_with(SECONDS)),
@@ -187,6 +188,36 @@ def arena(places: Mapping[str, object], environment: Mapping[str, str]) -> Itera
     ):
         nothing = made.grade("nobody", content(made.released))
         yield Arena(made, places, environment, zygote_of(made), score(nothing))
+
+
+@pytest.fixture(scope="module")
+def arena(places: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Arena]:
+    with grading(places, environment) as made:
+        yield made
+
+
+# A zygote that believes its kernel to have no Landlock.
+_WITHOUT_LANDLOCK = """
+from autograder.sandbox import landlock, zygote
+landlock.abi = lambda: 0
+zygote.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def arena_without_landlock(places: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Arena]:
+    """Landlock is a second wall, and not every kernel has it: the first must hold alone."""
+    start = subprocess.Popen
+
+    def started(command: list[str], **options: Any) -> subprocess.Popen:
+        if "autograder.sandbox.zygote" in command:
+            command = [*command[: command.index("-m")], "-c", _WITHOUT_LANDLOCK, command[-1]]
+        return start(command, **options)
+
+    with contextlib.ExitStack() as stack:
+        with mock.patch("autograder.sandbox.pool.subprocess.Popen", started):
+            made = stack.enter_context(grading(places, environment))
+        yield made
 
 
 def course_with(seconds: float) -> Course:
@@ -202,11 +233,14 @@ def zygote_of(made: Grader) -> int:
 
 
 @pytest.fixture(autouse=True)
-def next_one_is_graded(arena: Arena) -> Iterator[None]:
+def next_one_is_graded(request: pytest.FixtureRequest) -> Iterator[None]:
     """After every attack the zygote is the one it was, and an honest submission gets all its points."""
+    names = [name for name in ("arena", "arena_without_landlock") if name in request.fixturenames]
+    arenas = [request.getfixturevalue(name) for name in names]
     yield
-    assert arena.grade_honest() == arena.grader.lesson.points
-    assert zygote_of(arena.grader) == arena.zygote
+    for arena in arenas:
+        assert arena.grade_honest() == arena.grader.lesson.points
+        assert zygote_of(arena.grader) == arena.zygote
 
 
 def check(arena: Arena, attack: Attack, seconds: float = 20.0) -> None:
@@ -285,10 +319,36 @@ def test_left(arena: Arena, attack: Legacy) -> None:
     assert arena.found(attack.looking(arena.places)) == []
 
 
+def test_a_hostile_answer_costs_only_its_own_exercise() -> None:
+    lesson = lesson_called("01-attention")
+    answers = {entry.name: solution(entry.name) for entry in lesson.exercises}
+    answers["softmax"] = "import os\ndef softmax(scores, dim):\n    os._exit(0)"
+    with Grader(lesson, released(lesson)) as made:
+        graded = made.grade("attacker", content(with_answers(lesson, answers)))
+    points = {each.grade_id: each.points for each in graded.cells}
+    assert points == {f"check-{entry.name}": entry.points for entry in lesson.exercises} | {"check-softmax": 0}
+    assert [reason.kind for reason in graded.reasons] == ["ended the process"]
+
+
 def test_a_child_is_a_process_group_of_its_own(arena: Arena) -> None:
     """Else a signal to group 0 reaches whoever is in it outside the pid namespace and of the same user."""
     source = Attack("found(os.getpgrp() == os.getsid(0) == os.getpid())").source(arena.places)
     assert arena.found(source) == ["True"]
+
+
+@each(system.READING | system.WRITING | system.ENDING)
+def test_without_landlock(arena_without_landlock: Arena, attack: Attack) -> None:
+    here = arena_without_landlock
+    if attack.tells and not attack.reasons:
+        message, _ = here.run(attack.source(here.places))
+        assert not message.startswith("found") or findings(message) == []
+    assert score(here.grade(attack.source(here.places))) == here.points_for_nothing
+
+
+def test_landlock_was_off(arena_without_landlock: Arena) -> None:
+    """And on in the others: only there the root itself cannot be listed."""
+    source = Attack('content("/")').source(arena_without_landlock.places)
+    assert len(arena_without_landlock.found(source)) == 1
 
 
 def test_devices_keep_their_times(arena: Arena) -> None:

@@ -139,7 +139,7 @@ READING = {
                 if "site-packages" not in folder:
                     content(*(os.path.join(folder, name) for name in names if name.endswith(wanted)))
     """),
-    "/etc": Attack('content("/etc", "/etc/passwd", "/etc/shadow", "/etc/hosts", "/etc/machine-id")'),
+    "/etc": Attack('content("/etc/passwd", "/etc/shadow", "/etc/hosts", "/etc/machine-id")'),
     "home folders": Attack("""
         content(PLACES["home"], PLACES["home"] + "/.ssh/id_ed25519", os.path.expanduser("~/.ssh/id_ed25519"))
     """),
@@ -256,8 +256,7 @@ WRITING = {
         attempt("times", lambda: os.utime(PLACES["gradebook"]))
     """),
     "into /proc": Attack("""
-        for name in ("oom_score_adj", "setgroups", "uid_map", "coredump_filter", "timerslack_ns", "mem", "attr/exec",
-                     "sessionid", "loginuid", "clear_refs", "timens_offsets"):
+        for name in ("oom_score_adj", "setgroups", "uid_map", "coredump_filter", "mem", "clear_refs"):
             opened("/proc/self/" + name)
     """),
     "times of devices": Attack("""
