@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,7 +43,9 @@ from attacks.scoring import (
     forged_counts,
 )
 from nbgrader.utils import determine_grade
+from ordinary_user import run_as_ordinary_user
 
+from autograder.compare import same
 from autograder.grading.conversation import Talk
 from autograder.grading.grader import Grader
 from autograder.grading.results import Graded
@@ -51,6 +55,8 @@ from autograder.packs import ExercisePack, visible_pack
 from autograder.report import html
 from autograder.runner import run
 from crosstalk.course import course
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux calls")
 
 LESSON = lesson_called("01-attention")
 MOST_TOLD = 300_000  # characters of a graded notebook, which has 60,000 when nothing is said
@@ -119,6 +125,13 @@ def test_whatever_is_said_is_judged_and_told_in_few_words(exercise: str) -> None
         judged = judging._decided(exercise, entry.points, strange, frozenset())
         assert judged.verdict.points == 0
         assert len(html(judged.verdict)) < MOST_TOLD
+
+
+@pytest.mark.parametrize("expected", [float("inf"), float("-inf"), float("nan"), 0.0])
+def test_only_the_same_number_is_as_good_as_one_without_end(expected: float) -> None:
+    others = [float("inf"), float("-inf"), float("nan"), 3.0, -1e308]
+    assert [same(expected, other) for other in others] == [repr(expected) == repr(other) for other in others]
+    assert same(expected, expected)
 
 
 def softmax_packs(first: Grader) -> list[ExercisePack]:
@@ -274,3 +287,14 @@ def test_plain_nbgrader_grades_no_further_where_points_are_above_the_maximum(tmp
 @pytest.mark.parametrize("check", [CHECK, PARTIAL], ids=["asserts", "points"])
 def test_plain_nbgrader_tells_right_from_wrong_where_nobody_cheats(tmp_path: Path, check: str) -> None:
     assert [points(answer, check, tmp_path) for answer in (RIGHT, plain_nbgrader.WRONG)] == [5, 0]
+
+
+if os.geteuid() == 0:  # otherwise all the others are run as an ordinary user anyway
+
+    @pytest.mark.slow
+    def test_as_an_ordinary_user() -> None:
+        """What depends on how the child is walled in: its memory, its connection, its end."""
+        chosen = "reach or own_cells or counted or hidden_inputs or half or exabyte or leaving or swallowed"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen]
+        done = run_as_ordinary_user(command)
+        assert done.returncode == 0 and "passed" in done.stdout, done.stdout
