@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import Any
 
 import nbformat
@@ -118,6 +119,7 @@ def _without_interrupts() -> Iterator[None]:
     A thread inherits from the one that starts it which signals wait, and so does a process: the threads of a cluster
     are started with it, and start all its workers.
     """
+    resource_tracker.ensure_running()  # whichever thread starts it lets the signal through from then on
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
