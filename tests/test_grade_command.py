@@ -7,12 +7,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from distributed import Client
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 from typer.testing import CliRunner
 
 from autograder import solutions
 from autograder.grading import command
+from autograder.grading.cluster import local_cluster
 from autograder.grading.command import GradingError, sandbox_of
 from autograder.grading.grader import Grader
 from autograder.grading.results import CellResult, Graded
@@ -76,6 +78,16 @@ def test_a_folder_without_a_class_is_told(tmp_path: Path) -> None:
     told = CliRunner().invoke(app, ["grade", "00", "--folder", str(tmp_path)])
     assert told.exit_code == 1
     assert "There is no nbgrader_config.py" in told.output
+
+
+def test_nobody_else_on_this_machine_can_send_work_to_the_workers() -> None:
+    with local_cluster(1) as cluster:
+        address = cluster.scheduler_address
+        with Client(cluster) as ours:
+            assert ours.submit(pow, 2, 5).result() == 32
+        for plain in (address, address.replace("tls://", "tcp://")):
+            with pytest.raises((OSError, TypeError)):
+                Client(plain, timeout=3)
 
 
 # --- cells that an instructor has added

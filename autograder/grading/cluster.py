@@ -58,6 +58,13 @@ class Outcome:
     failure: str = ""
 
 
+def local_cluster(workers: int) -> LocalCluster:
+    """So many workers here, over connections that only who started them can open: tasks are code."""
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0, security=True,
+                        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its usual port may be taken
+                        silence_logs=logging.CRITICAL)  # fmt: skip
+
+
 def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Outcome, None, None]:
     """Grade tasks on so many local workers; outcomes come in the order in which they are done.
 
@@ -70,9 +77,7 @@ def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Ou
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is told in the table
     with _without_interrupts():
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0,
-                               scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its usual port may be taken
-                               silence_logs=logging.CRITICAL)  # fmt: skip
+        cluster = local_cluster(workers)
     suspects: list[Task] = []
     with cluster, Client(cluster) as client:
         for task, outcome in _outcomes(client, order, tasks, workers * AHEAD):

@@ -15,6 +15,8 @@ from autograder.sandbox import landlock, linux, namespaces, rlimits, seccomp
 from autograder.sandbox.own_cells import run_cells
 from autograder.sandbox.wire import Closed, receive, send
 
+_THREADS = 8  # two watch over an answer, the others are the answer's, which cannot take every core with so few
+
 
 @dataclass(frozen=True)
 class Walls:
@@ -45,7 +47,7 @@ def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, 
     if walls.namespaces:
         namespaces.give_up_rights()
     # Within the user namespace: one made after it would count the user's other threads on this machine as well.
-    rlimits.limit(limits["cpu_seconds"], limits["memory_mb"])
+    rlimits.limit(limits["cpu_seconds"], limits["memory_mb"], threads=_THREADS)
     linux.no_new_privileges()
     if walls.readable:
         landlock.restrict(walls.readable, ["/tmp", "/dev/shm", "/dev/null"])
