@@ -39,7 +39,7 @@ MOST = LESSON.points
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux calls"),
+    pytest.mark.sandbox,
 ]
 
 

@@ -56,7 +56,7 @@ from autograder.report import html
 from autograder.runner import run
 from crosstalk.course import course
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux calls")
+pytestmark = pytest.mark.sandbox
 
 LESSON = lesson_called("01-attention")
 MOST_TOLD = 300_000  # characters of a graded notebook, which has 60,000 when nothing is said

@@ -41,7 +41,7 @@ from crosstalk.places import assets_folder, course_folder
 EXERCISE = "sequence_log_prob"
 SECONDS, GRACE, MEMORY_MB = 1.0, 0.5, 512  # of an answer; less than the course's, so that the tests are quick
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux calls")
+pytestmark = pytest.mark.sandbox
 
 
 @dataclass

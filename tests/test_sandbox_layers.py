@@ -108,7 +108,7 @@ torch.manual_seed(0); torch.distributions.Categorical(torch.ones(3)).sample()
 warnings.simplefilter("ignore")
 """
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made of Linux calls")
+pytestmark = pytest.mark.sandbox
 
 
 def in_child(action: Callable[[], Any]) -> tuple[Any, int]:
