@@ -144,7 +144,8 @@ class Talk:
             return Judged(Verdict(name, 0, most, problem=sentence), Reason("could not be judged", sentence))
         finally:
             self.seconds["judge"] += time.perf_counter() - began
-        lower = any(lower_assurance(case.scenario) for pack in packs for case in pack.cases)
+        # That nothing forbidden was called is also the child's word.
+        lower = bool(packs[0].forbidden) or any(lower_assurance(case.scenario) for pack in packs for case in pack.cases)
         return Judged(verdict, lower_assurance=lower)
 
     def _asked(self, name: str, source: str, packs: Sequence[ExercisePack],
