@@ -147,7 +147,11 @@ def test_asserts_of_the_instructors_own_count_as_nbgrader_counts_them(graded: Gr
 
 def test_asserts_of_the_instructors_own_are_of_lower_assurance(graded: Graded) -> None:
     assert all(result(graded, name).lower_assurance for name in ("own-right", "own-wrong", "own-partial"))
-    assert not result(graded, f"check-{NAME}").lower_assurance
+
+
+def test_an_exercise_of_lower_assurance_says_so(graded: Graded) -> None:
+    check = result(graded, f"check-{NAME}")
+    assert check.lower_assurance == ("Of lower assurance" in check.html)
 
 
 def test_what_an_own_cell_says_is_shown(graded: Graded) -> None:

@@ -146,6 +146,8 @@ class Talk:
             self.seconds["judge"] += time.perf_counter() - began
         # That nothing forbidden was called is also the child's word.
         lower = bool(packs[0].forbidden) or any(lower_assurance(case.scenario) for pack in packs for case in pack.cases)
+        if lower:
+            verdict.notes.append(_LOWER)
         return Judged(verdict, lower_assurance=lower)
 
     def _asked(self, name: str, source: str, packs: Sequence[ExercisePack],
@@ -252,6 +254,10 @@ class Talk:
             self._child = None
 
 
+_LOWER = (
+    "Of lower assurance: this was judged partly by what the process in which the answer ran said of itself (which "
+    "functions it called, what reached the gradients)."
+)
 _STOPPED = {
     "took too long": "`{name}` did not come to an end in the time allowed, and did not stop when it was told to. Is "
     "there a loop that never stops?",
