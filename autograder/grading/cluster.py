@@ -10,12 +10,13 @@ import atexit
 import logging
 import signal
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
 from typing import Any
 
+import dask
 import nbformat
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
@@ -76,10 +77,13 @@ def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Ou
         StartError: the sandbox cannot be started here, so nothing can be graded.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that dies is told in the table
-    with _without_interrupts():
-        cluster = local_cluster(workers)
     suspects: list[Task] = []
-    with cluster, Client(cluster) as client:
+    with ExitStack() as stack:
+        # Each connection keeps its latest messages for dask's developers, and a submission is in each of these.
+        stack.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10}))
+        with _without_interrupts():
+            cluster = stack.enter_context(local_cluster(workers))
+        client = stack.enter_context(Client(cluster))
         for task, outcome in _outcomes(client, order, tasks, workers * AHEAD):
             if outcome is None:
                 suspects.append(task)
