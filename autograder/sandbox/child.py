@@ -37,12 +37,23 @@ def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, 
         cgroup: open files that take this process into its control groups.
     """
     began = time.perf_counter()
+    try:
+        _wall_in(connection, limits, walls, cgroup)
+    except OSError as error:
+        send(connection, encode({"what": "not walled in", "why": str(error)}))
+        return
+    send(connection, encode({"what": "walled in", "seconds": time.perf_counter() - began}))
+    _serve(connection)
+
+
+def _wall_in(connection: socket.socket, limits: dict[str, Any], walls: Walls, cgroup: list[int]) -> None:
     os.setsid()  # a signal to its process group would else reach those of the same user outside the pid namespace
     gc.disable()  # nothing of what the zygote left can be collected, and looking at it would copy its memory
     for file in cgroup:
         os.write(file, b"0")
     if walls.namespaces:
         namespaces.leave_for_child(limits["scratch_mb"])
+        os.chdir(namespaces.SCRATCH)
     _keep_only(connection)
     if walls.namespaces:
         namespaces.give_up_rights()
@@ -50,14 +61,11 @@ def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, 
     rlimits.limit(limits["cpu_seconds"], limits["memory_mb"], threads=_THREADS)
     linux.no_new_privileges()
     if walls.readable:
-        landlock.restrict(walls.readable, ["/tmp", "/dev/shm", "/dev/null"])
+        landlock.restrict(walls.readable, [namespaces.SCRATCH, "/dev/shm", "/dev/null"])
     if walls.seccomp:
         seccomp.load(walls.seccomp)
-    os.chdir("/tmp")
     gc.freeze()
     gc.enable()
-    send(connection, encode({"what": "walled in", "seconds": time.perf_counter() - began}))
-    _serve(connection)
 
 
 def _keep_only(connection: socket.socket) -> None:

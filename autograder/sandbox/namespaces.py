@@ -17,7 +17,8 @@ from autograder.sandbox.linux import mount, pivot_root, umount2, unshare
 NOBODY = 65534
 _QUIET = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _DEVICES = ("null", "zero", "urandom", "random")
-_MAX_FILES = 1_000  # in the child's /tmp
+SCRATCH = "/scratch"  # the one folder that can be written; /tmp too, unless what must be seen lies there
+_MAX_FILES = 1_000  # in a child's
 
 
 def leave_for_zygote() -> None:
@@ -32,7 +33,7 @@ def leave_for_zygote() -> None:
 
 
 def small_root(readable: Iterable[str], hidden: Iterable[str]) -> None:
-    """Make a root in which nothing can be seen but what is named, read-only, and an empty ``/tmp``.
+    """Make a root in which nothing can be seen but what is named, read-only, and an empty `SCRATCH`.
 
     Args:
         readable: files and folders that stand where they stand outside.
@@ -51,13 +52,15 @@ def small_root(readable: Iterable[str], hidden: Iterable[str]) -> None:
     for path in hidden:
         if os.path.isdir("/new" + path):
             mount("tmpfs", "/new" + path, "tmpfs", _QUIET | linux.MS_RDONLY, "size=4k,mode=755")
-    for folder in ("/dev", "/dev/shm", "/proc", "/tmp"):
+    for folder in ("/dev", "/dev/shm", "/proc", SCRATCH):
         os.makedirs("/new" + folder, exist_ok=True)
     for device in _DEVICES:
         Path("/new/dev", device).touch()
         mount(f"/old/dev/{device}", f"/new/dev/{device}", None, linux.MS_BIND)
         linux.read_only(f"/new/dev/{device}", recursive=False, devices=True)  # its times are the host's
-    mount("tmpfs", "/new/tmp", "tmpfs", _QUIET, "size=16m,mode=1777")
+    mount("tmpfs", "/new" + SCRATCH, "tmpfs", _QUIET, "size=16m,mode=1777")
+    if not os.path.lexists("/new/tmp"):
+        os.symlink(SCRATCH, "/new/tmp")
     mount("proc", "/new/proc", "proc", _QUIET)
     os.mkdir("/new/left")
     pivot_root("/new", "/new/left")
@@ -85,11 +88,11 @@ def _show(path: str) -> None:
 
 
 def leave_for_child(scratch_mb: int) -> None:
-    """Namespaces for one submission, with an empty ``/tmp`` of so many MB, and a ``/proc`` that shows only itself."""
+    """Namespaces for one submission, with a `SCRATCH` of so many MB, and a ``/proc`` that shows only itself."""
     unshare(linux.CLONE_NEWNS | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP)
     linux.sethostname("crosstalk")
-    mount("tmpfs", "/tmp", "tmpfs", _QUIET, f"size={scratch_mb}m,nr_inodes={_MAX_FILES},mode=1777")
-    mount("/tmp", "/dev/shm", None, linux.MS_BIND)
+    mount("tmpfs", SCRATCH, "tmpfs", _QUIET, f"size={scratch_mb}m,nr_inodes={_MAX_FILES},mode=1777")
+    mount(SCRATCH, "/dev/shm", None, linux.MS_BIND)
     mount("proc", "/proc", "proc", _QUIET, "subset=pid")
 
 

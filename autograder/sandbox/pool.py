@@ -20,6 +20,7 @@ from typing import Any, Self
 import crosstalk
 from autograder.messages import Tree, decode
 from autograder.sandbox import wire
+from autograder.sandbox.namespaces import SCRATCH
 from autograder.sandbox.zygote import MAX_REQUEST
 
 START_SECONDS = 120.0  # for torch to be imported, on a busy machine
@@ -52,7 +53,7 @@ class Budget:
 
     cpu_seconds: float
     memory_mb: int
-    scratch_mb: int = 64  # in /tmp, gone afterwards
+    scratch_mb: int = 64  # of files, gone afterwards
 
 
 @dataclass
@@ -157,6 +158,9 @@ class Zygote:
         except OSError as error:
             ours.close()
             raise SandboxError(f"A child could not be walled in ({error}). {self._last_words()}") from None
+        if first["what"] != "walled in":
+            ours.close()
+            raise SandboxError(f"A child could not be walled in: {first['why']}.")
         return Child(ours), float(first["seconds"])
 
     def end(self, child: Child, patience: float = 0.0) -> Ended | None:
@@ -218,8 +222,8 @@ class Zygote:
 def _environment() -> dict[str, str]:
     """What a zygote sees of our environment: nothing that tells of packs or people."""
     return {
-        "PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
-        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "MPLCONFIGDIR": "/tmp",
+        "PATH": "/usr/bin:/bin", "HOME": SCRATCH, "TMPDIR": SCRATCH, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "MPLCONFIGDIR": SCRATCH,
         "HF_HUB_OFFLINE": "1", "NBGRADER_EXECUTION": "autograde", "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
 

@@ -37,13 +37,14 @@ def main() -> None:
                 os._exit(os.waitstatus_to_exitcode(os.waitpid(starter, 0)[1]) & 255)
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
             namespaces.small_root(settings["readable"], settings["hidden"])
-            os.chdir("/tmp")
+            os.chdir(namespaces.SCRATCH)
         _import(settings)
         from autograder.sandbox.child import Walls
 
-        readable = (*settings["readable"], "/dev", "/proc") if settings["namespaces"] and landlock.abi() else ()
+        readable = [path for path in (*settings["readable"], "/dev", "/proc") if os.path.exists(path)]
+        walled = settings["namespaces"] and landlock.abi()
         control.send(json.dumps({"ready": True}).encode())
-        _serve(control, Walls(settings["namespaces"], program, readable), cgroup)
+        _serve(control, Walls(settings["namespaces"], program, tuple(readable) if walled else ()), cgroup)
     except Exception:
         control.send(json.dumps({"failed": traceback.format_exc(limit=-4)}).encode()[:MAX_REQUEST])
 

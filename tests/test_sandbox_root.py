@@ -1,0 +1,48 @@
+"""What a child sees of the file system: what it was given, wherever that lies, and a folder to write in."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from autograder.messages import decode
+from autograder.sandbox.own_cells import OwnCell, cells_request
+from autograder.sandbox.pool import Budget, SandboxError, Zygote
+from crosstalk.places import course_folder
+
+pytestmark = pytest.mark.sandbox
+
+
+def said(zygote: Zygote, source: str) -> dict:
+    """What a new child says of one cell."""
+    child, _ = zygote.fork(Budget(cpu_seconds=20, memory_mb=2_048))
+    until = time.monotonic() + 60
+    child.send(cells_request([OwnCell("cell", source, True)], "", 10.0), until)
+    return decode(child.receive(2**20, until))
+
+
+@pytest.fixture(params=["below /tmp", "elsewhere"])
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file that the child is to see: pytest's own folders lie below /tmp, the course (as a rule) does not."""
+    if request.param == "elsewhere":
+        return course_folder() / "LICENSE"
+    (tmp_path / "given.txt").write_text("of use")
+    return tmp_path / "given.txt"
+
+
+def test_a_child_reads_what_it_is_given_and_can_write_beside(given: Path) -> None:
+    with Zygote([], "", [course_folder() / "course.toml", given, given.parent / "missing"]) as zygote:
+        assert said(zygote, f"open({str(given)!r}).read(20)")["result"] == repr(given.read_text()[:20])
+        assert said(zygote, f"open({str(given)!r}, 'a')")["error"]["type"] in ("OSError", "PermissionError")
+        writing = "import tempfile\nwith tempfile.TemporaryFile() as file:\n    found = file.write(b'four')\nfound"
+        assert said(zygote, writing)["result"] == "4"
+
+
+def test_a_child_that_cannot_be_walled_in_says_why() -> None:
+    with (
+        Zygote([], "", [course_folder() / "course.toml"]) as zygote,
+        pytest.raises(SandboxError, match="walled in: .*"),
+    ):
+        zygote.fork(Budget(cpu_seconds=20, memory_mb=2_048, scratch_mb=-1))
