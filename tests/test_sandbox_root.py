@@ -43,6 +43,6 @@ def test_a_child_reads_what_it_is_given_and_can_write_beside(given: Path) -> Non
 def test_a_child_that_cannot_be_walled_in_says_why() -> None:
     with (
         Zygote([], "", [course_folder() / "course.toml"]) as zygote,
-        pytest.raises(SandboxError, match="walled in: .*"),
+        pytest.raises(SandboxError, match="could not be walled in"),
     ):
         zygote.fork(Budget(cpu_seconds=20, memory_mb=2_048, scratch_mb=-1))

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import traceback
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
             linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
             namespaces.small_root(settings["readable"], settings["hidden"])
             os.chdir(namespaces.SCRATCH)
+            tempfile.tempdir = None  # it was looked for when SCRATCH was not there yet
         _import(settings)
         from autograder.sandbox.child import Walls
 
