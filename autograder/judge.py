@@ -32,7 +32,7 @@ def judge(packs: Sequence[ExercisePack], replies: Iterable[bytes], max_points: f
         max_points: for all cases right.
         elsewhere: names bound in other cells of the notebook, for the sentence on helpers.
     """
-    return decide(packs, understood(replies), max_points, elsewhere)
+    return decide(packs, understood(map(read, replies)), max_points, elsewhere)
 
 
 @dataclass
@@ -151,14 +151,19 @@ def same_observation(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
     return same(expected, got, slack)
 
 
-def understood(replies: Iterable[bytes]) -> Said:
-    """The runner's messages. What is missing or unreadable counts as not said."""
+def read(reply: bytes) -> Tree:
+    """A runner's message; an empty one where it cannot be read."""
+    try:
+        message = decode(reply)
+    except MessageError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def understood(messages: Iterable[Tree]) -> Said:
+    """What a runner's messages say. What is missing or unreadable counts as not said."""
     said = Said()
-    for reply in replies:
-        try:
-            message = decode(reply)
-        except MessageError:
-            continue
+    for message in messages:
         match message:
             case {"what": "definition"}:
                 said.definition = message

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import zlib
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +21,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from autograder.messages import Tree, flatten, in_layout, tensor_bytes, tensor_note, unflatten
+from autograder.pack_files import hidden_file, visible_file
 from crosstalk.course import Lesson, course
-from crosstalk.places import assets_folder, write_atomically
+from crosstalk.places import write_atomically
 
 
 class PackError(FileNotFoundError):
@@ -151,22 +151,16 @@ def _read(path: Path) -> Pack:
 
 def visible_pack(lesson: Lesson) -> Pack:
     """The pack of a lesson that students have."""
-    return _read(assets_folder() / "packs" / f"{lesson.id}.safetensors")
+    return _read(visible_file(lesson))
 
 
 def packs_of(name: str) -> list[ExercisePack]:
     """The packs by which an exercise is judged: the visible one, and the hidden one where there is one."""
     lesson, _ = course().find(name)
     found = [visible_pack(lesson).exercises[name]]
-    if folder := os.environ.get("CROSSTALK_HIDDEN_PACKS"):
-        found.append(_read(Path(folder) / f"{lesson.id}.safetensors").exercises[name])
+    if hidden := hidden_file(lesson):
+        found.append(_read(hidden).exercises[name])
     return found
-
-
-def pack_files(lesson: Lesson) -> list[Path]:
-    """The files by which a lesson's answers are judged."""
-    folders = [assets_folder() / "packs", *map(Path, filter(None, [os.environ.get("CROSSTALK_HIDDEN_PACKS")]))]
-    return [folder / f"{lesson.id}.safetensors" for folder in folders]
 
 
 def cases_hash(name: str) -> str:

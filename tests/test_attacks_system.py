@@ -227,7 +227,7 @@ def course_with(seconds: float) -> Course:
 
 
 def zygote_of(made: Grader) -> int:
-    process = made._zygote and made._zygote._process
+    process = made.zygote and made.zygote._process
     assert process and process.poll() is None
     return process.pid
 

@@ -421,7 +421,7 @@ def test_who_is_killed_from_outside_is_not_blamed(calm: Path) -> None:
     def kill() -> None:
         while len(killed) < 2:
             time.sleep(0.01)
-            process = grader._zygote and grader._zygote._process
+            process = grader.zygote and grader.zygote._process
             for zygote in children(process.pid) if process else ():
                 for child in children(zygote):
                     if child not in killed:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from autograder.messages import MessageError, Tree, decode
+from autograder.messages import Tree
 from autograder.sandbox.own_cells import MAX_TEXT, OwnCell
 
 
@@ -20,14 +20,10 @@ class Shown:
     outputs: list[NotebookNode]
 
 
-def shown(cells: Sequence[OwnCell], replies: Sequence[bytes], why: str) -> list[Shown]:
+def shown(cells: Sequence[OwnCell], messages: Sequence[Tree], why: str) -> list[Shown]:
     """What each cell that counts showed; one that was not reached shows an error that says ``why``."""
     said: dict[int, Tree] = {}
-    for reply in replies:
-        try:
-            message = decode(reply)
-        except MessageError:
-            continue
+    for message in messages:
         match message:
             case {"what": "cell", "index": int(index), "printed": str(), "result": str() | None}:
                 said.setdefault(index, message)

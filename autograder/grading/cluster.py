@@ -14,16 +14,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import nbformat
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
-from autograder.grading.grader import Grader
 from autograder.grading.results import Graded, Reason
+from autograder.grading.zygotes import new_slot, zygote_for
 from autograder.sandbox.pool import Layers, StartError
 from crosstalk.course import course
+
+if TYPE_CHECKING:
+    from autograder.grading.grader import Grader
 
 AHEAD = 3  # tasks that wait at each worker, so that none is idle and memory stays flat
 RETRIES = 2  # of a task that raised: only the sandbox or the machine can be at fault
@@ -145,9 +148,18 @@ def _graded(order: Order, task: Task) -> str:
         for grader in _graders.values():
             grader.__exit__(None, None, None)
         _graders.clear()
-        released = nbformat.reads(order.released, as_version=4)
-        grader = Grader(course().lesson(order.lesson), released, order.layers, order.missing)
-        _graders[order] = grader.__enter__()
-        atexit.register(grader.__exit__, None, None, None)
+        _graders[order] = _new_grader(order)
     grader = _graders[order]
     return grader.grade(task.student, task.content, task.timestamp, task.key, task.reasons).to_json()
+
+
+def _new_grader(order: Order) -> Grader:
+    lesson, released = course().lesson(order.lesson), nbformat.reads(order.released, as_version=4)
+    slot = new_slot()
+    zygote = zygote_for(lesson, released, order.layers, slot)
+    zygote.launch()  # it loads torch while this process does
+    from autograder.grading.grader import Grader
+
+    grader = Grader(lesson, released, order.layers, order.missing, slot, zygote).__enter__()
+    atexit.register(grader.__exit__, None, None, None)
+    return grader

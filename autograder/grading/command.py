@@ -12,7 +12,6 @@ from autograder.grading.journal import JournalError
 from autograder.grading.lock import BusyError
 from autograder.grading.run import Options, grade
 from autograder.grading.told import Bar, show_report
-from autograder.packs import PackError
 from autograder.sandbox.layers import Layer, probe
 from autograder.sandbox.pool import Layers, StartError
 from crosstalk.course import CourseError, course
@@ -47,7 +46,7 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
         options = Options(students, workers, layers, missing, again)
         with Writer(coursedir) as writer, Bar(console) as bar:
             report = grade(Path(coursedir.root), submitted, chosen, notebook, writer, options, bar.tell)
-    except (BusyError, ClassError, CourseError, JournalError, PackError) as error:
+    except (BusyError, ClassError, CourseError, JournalError) as error:
         raise GradingError(str(error)) from None
     except StartError as error:
         raise GradingError(f"The sandbox cannot be started here, so nothing was graded: see what `crosstalk doctor` "

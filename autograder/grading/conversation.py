@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from autograder.grading.cell_outputs import Shown, shown
 from autograder.grading.results import Reason
 from autograder.held import Held, lower_assurance, withheld
-from autograder.judge import Said, decide, understood
+from autograder.judge import Said, decide, read, understood
 from autograder.judging import cases_of, request
-from autograder.messages import MessageError, Tree, decode, encode
+from autograder.messages import Tree, encode
 from autograder.packs import ExercisePack
 from autograder.sandbox.cgroups import Slot
 from autograder.sandbox.own_cells import OwnCell, cells_request
@@ -176,24 +176,24 @@ class Talk:
             return shown(cells, [], fault.reason.sentence)
         return shown(cells, replies, "")
 
-    def _replies(self, name: str, asking: bytes, seconds: float, held: Held | None, most: int) -> list[bytes]:
+    def _replies(self, name: str, asking: bytes, seconds: float, held: Held | None, most: int) -> list[Tree]:
         """Ask the child, answer what it asks back, and return what it says, up to and with its end."""
         child = self._running()
         began = time.perf_counter()
         until = time.monotonic() + seconds + GRACE_SECONDS
-        replies: list[bytes] = []
+        replies: list[Tree] = []
         left, questions = MAX_REPLY_BYTES, 0
         try:
             child.send(asking, until)
             while len(replies) < most:
                 content = child.receive(left, until)
                 left -= len(content)
-                message = _read(content)
+                message = read(content)
                 if message.get("what") == "ask" and held is not None and questions < MAX_QUESTIONS:
                     questions += 1
                     child.send(encode(held.answer(message)), until)
                     continue
-                replies.append(content)
+                replies.append(message)
                 if message.get("what") == "end":
                     return replies
             raise TooMuch("more was said than there are cases")
@@ -268,11 +268,3 @@ _STOPPED = {
     "its result, and leaves the process alone.",
 }
 _NO_CELL = "There is no answer to `{name}` in this notebook: its cell is missing."
-
-
-def _read(content: bytes) -> Tree:
-    try:
-        message = decode(content)
-    except MessageError:
-        return {}
-    return message if isinstance(message, dict) else {}

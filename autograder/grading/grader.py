@@ -12,21 +12,19 @@ import nbformat
 import torch
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook, new_output
-from nbgrader.utils import determine_grade
 
 from autograder.grading.conversation import Judged, Talk
 from autograder.grading.rebuild import Rebuilt, rebuild, without_answers
 from autograder.grading.results import CellResult, Graded, Reason
 from autograder.grading.safe_html import cleaned
+from autograder.grading.zygotes import new_slot, zygote_for
 from autograder.packs import ExercisePack, packs_of, visible_pack
 from autograder.report import html
 from autograder.sandbox import cgroups
 from autograder.sandbox.own_cells import OwnCell
 from autograder.sandbox.pool import Layers, SandboxError, Zygote
-from crosstalk.course import Lesson, course
-from crosstalk.places import assets_folder, course_folder
+from crosstalk.course import Lesson
 
-MAX_PROCESSES = 64  # threads count
 _ATTEMPTS = 3  # at a submission, where the sandbox itself failed
 
 
@@ -39,26 +37,27 @@ class Grader:
         released: the notebook they are rebuilt on, with the instructor's own cells.
         layers: of the sandbox; all, unless an instructor has said ``--unsafe``.
         missing: a sentence that names what is missing of the sandbox, or "": every result carries it.
+        slot, zygote: where they have been made already; the grader ends them. It makes its own otherwise.
     """
 
     lesson: Lesson
     released: NotebookNode
     layers: Layers = field(default_factory=Layers)
     missing: str = ""
+    slot: cgroups.Slot | None = None
+    zygote: Zygote | None = None
     _packs: Mapping[str, Sequence[ExercisePack]] = field(default_factory=dict)
-    _zygote: Zygote | None = None
-    _slot: cgroups.Slot | None = None
 
     def __enter__(self) -> Self:
         torch.set_num_threads(1)  # what is compared is tiny, and other graders want the other cores
         self._packs = {entry.name: packs_of(entry.name) for entry in self.lesson.exercises}
-        self._slot = cgroups.slot(course().limits.memory_mb * 2**20, MAX_PROCESSES)
+        self.slot = self.slot or new_slot()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
-        if self._slot:
-            self._slot.close()
+        if self.slot:
+            self.slot.close()
 
     def grade(self, student: str, content: bytes | None, timestamp: str = "", key: str = "",
               reasons: Sequence[Reason] = ()) -> Graded:  # fmt: skip
@@ -79,9 +78,9 @@ class Grader:
         read = time.perf_counter() - began
         for attempt in range(_ATTEMPTS):
             try:
-                if self._slot:
-                    self._slot.reset()
-                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self._slot)
+                if self.slot:
+                    self.slot.reset()
+                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self.slot)
                 judged, shown = talk.judge(rebuilt.answers, rebuilt.problems, rebuilt.elsewhere, _in_order(rebuilt))
                 break
             except SandboxError:
@@ -108,24 +107,15 @@ class Grader:
         return visible_pack(self.lesson).setup
 
     def _started(self) -> Zygote:
-        if self._zygote is None:
-            last = self.lesson.exercises[-1].name
-            self._zygote = Zygote(
-                stand_ins=course().earlier_exercises(last),
-                setup=self._setup(),
-                readable=[course_folder() / "course.toml", assets_folder() / "data"],
-                hidden=[assets_folder() / "packs", course_folder() / "lessons"],
-                layers=self.layers,
-                cgroup=self._slot.join_fds if self._slot else (),
-                environment={"CROSSTALK_COURSE": str(course_folder())},
-            )
-            self._zygote.start()
-        return self._zygote
+        if self.zygote is None:
+            self.zygote = zygote_for(self.lesson, self.released, self.layers, self.slot)
+        self.zygote.start()
+        return self.zygote
 
     def _close(self) -> None:
-        if self._zygote:
-            self._zygote.close()
-            self._zygote = None
+        if self.zygote:
+            self.zygote.close()
+            self.zygote = None
 
 
 def _in_order(rebuilt: Rebuilt) -> list[OwnCell]:
@@ -157,6 +147,8 @@ def _filled_in(notebook: NotebookNode, judged: Mapping[str, Judged],
         if grade_id in outputs:
             cell.execution_count, cell.outputs = count, outputs[grade_id]
         if settings.get("grade"):
+            from nbgrader.utils import determine_grade  # a second to import, and most lessons have no such cell
+
             try:
                 points, most = determine_grade(cell)
             except (KeyError, ValueError):  # the output is empty, or above the maximum: plain nbgrader goes no further

@@ -24,7 +24,7 @@ from autograder.grading.journal import Journal, digest, key
 from autograder.grading.lock import alone
 from autograder.grading.results import Graded
 from autograder.grading.submissions import Submission, find, read
-from autograder.packs import pack_files
+from autograder.pack_files import pack_files
 from autograder.sandbox.pool import Layers
 from crosstalk.course import Lesson
 

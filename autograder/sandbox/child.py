@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import socket
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from autograder.messages import MAX_MESSAGE_BYTES, Tree, decode, encode
 from autograder.runner import run
 from autograder.sandbox import landlock, linux, namespaces, rlimits, seccomp
-from autograder.sandbox.own_cells import run_cells
+from autograder.sandbox.own_cells import CELLS, run_cells
 from autograder.sandbox.wire import Closed, receive, send
 
 _THREADS = 8  # two watch over an answer, the others are the answer's, which cannot take every core with so few
@@ -40,9 +41,9 @@ def be_a_child(connection: socket.socket, limits: dict[str, Any], walls: Walls, 
     try:
         _wall_in(connection, limits, walls, cgroup)
     except OSError as error:
-        send(connection, encode({"what": "not walled in", "why": str(error)}))
+        send(connection, json.dumps({"what": "not walled in", "why": str(error)}).encode())
         return
-    send(connection, encode({"what": "walled in", "seconds": time.perf_counter() - began}))
+    send(connection, json.dumps({"what": "walled in", "seconds": time.perf_counter() - began}).encode())
     _serve(connection)
 
 
@@ -88,6 +89,6 @@ def _serve(connection: socket.socket) -> None:
             request = receive(connection, MAX_MESSAGE_BYTES)
         except Closed:
             return
-        asked = decode(request)
-        for reply in run_cells(asked) if asked.get("what") == "cells" else run(request, ask):
+        cells = request.startswith(CELLS)
+        for reply in run_cells(decode(request.removeprefix(CELLS))) if cells else run(request, ask):
             send(connection, reply)

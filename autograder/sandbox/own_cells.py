@@ -27,9 +27,12 @@ class OwnCell:
     counts: bool  # is it shown with what it gives? An answer cell only gives the others their names
 
 
+CELLS = b"CELLS"  # stands before such a request, so that others need not be decoded to be told from it
+
+
 def cells_request(cells: Sequence[OwnCell], setup: str, seconds: float) -> bytes:
     """The message that asks the runner to run cells."""
-    return encode({"what": "cells", "setup": setup, "seconds": seconds, "cells": [vars(cell) for cell in cells]})
+    return CELLS + encode({"setup": setup, "seconds": seconds, "cells": [vars(cell) for cell in cells]})
 
 
 def run_cells(asked: Tree) -> Iterator[bytes]:

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import crosstalk
-from autograder.messages import Tree, decode
 from autograder.sandbox import wire
 from autograder.sandbox.namespaces import SCRATCH
 from autograder.sandbox.zygote import MAX_REQUEST
@@ -108,6 +107,7 @@ class Zygote:
     environment: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen | None = None
     _control: socket.socket | None = None
+    _ready: bool = False
     _busy: bool = False
 
     def __enter__(self) -> Self:
@@ -118,7 +118,17 @@ class Zygote:
         self.close()
 
     def start(self) -> None:
-        """Start it, unless it runs. Raises `StartError` where it cannot be."""
+        """Launch it, unless it runs, and wait until it is ready. Raises `StartError` where it cannot be."""
+        try:
+            self.launch()
+            if not self._ready:
+                self._reply(START_SECONDS)
+                self._ready = True
+        except SandboxError as error:
+            raise StartError(str(error)) from None
+
+    def launch(self) -> None:
+        """Begin to start it, unless it runs; other work can be done meanwhile."""
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,11 +147,7 @@ class Zygote:
             "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
             "stand_ins": list(self.stand_ins), "setup": self.setup,
         }  # fmt: skip
-        try:
-            self._ask(settings)
-            self._reply(START_SECONDS)
-        except SandboxError as error:
-            raise StartError(str(error)) from None
+        self._ask(settings)
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
         """A new child, walled in, and how many seconds it took itself to be so. An earlier child is ended."""
@@ -154,7 +160,7 @@ class Zygote:
             theirs.close()
             self._reply(FORK_SECONDS)
             self._busy = True
-            first = decode(wire.receive(ours, 10_000, time.monotonic() + FORK_SECONDS))
+            first = json.loads(wire.receive(ours, 10_000, time.monotonic() + FORK_SECONDS))
         except OSError as error:
             ours.close()
             raise SandboxError(f"A child could not be walled in ({error}). {self._last_words()}") from None
@@ -192,7 +198,7 @@ class Zygote:
                 self._process.wait()
             self._process = None
             self._said.close()
-        self._busy = False
+        self._busy = self._ready = False
 
     def _ask(self, request: dict[str, Any]) -> None:
         assert self._control is not None
@@ -208,7 +214,7 @@ class Zygote:
             content = self._control.recv(MAX_REQUEST)
         except OSError as error:
             raise SandboxError(f"The zygote does not answer ({error}). {self._last_words()}") from None
-        reply: Tree = json.loads(content) if content else {"failed": "it has ended"}
+        reply: dict[str, Any] = json.loads(content) if content else {"failed": "it has ended"}
         if "failed" in reply:
             raise SandboxError(f"The zygote failed: {reply['failed']} {self._last_words()}")
         return reply
