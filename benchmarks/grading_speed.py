@@ -1,6 +1,7 @@
 """The same class graded by `nbgrader autograde` and by `crosstalk grade`: throughput, scores, and where the time goes.
 
-    python benchmarks/grading_speed.py [--submissions 100] [--by-nbgrader 100] [--workers 2] [--lesson 04] [--seed WORDS]
+    python benchmarks/grading_speed.py [--submissions 100] [--by-nbgrader 100] [--workers 2] [--lesson 04]
+                                       [--seed WORDS]
 
 Both write everything, gradebook and autograded notebooks. nbgrader takes several seconds a submission; with
 ``--by-nbgrader 10`` it is given the first ten only. Each command is timed as a whole, its start included.
