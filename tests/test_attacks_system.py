@@ -27,7 +27,7 @@ from attacks.handing_in import content, lesson_called, released, score, solution
 from attacks.system import Attack, Legacy
 from ordinary_user import run_as_ordinary_user
 
-from autograder.grading import conversation, grader
+from autograder.grading import conversation
 from autograder.grading.grader import Grader
 from autograder.grading.results import Graded
 from autograder.judging import request as asked_for
@@ -181,7 +181,7 @@ class serving:
 def grading(places: Mapping[str, object], environment: Mapping[str, str]) -> Iterator[Arena]:
     with (
         mock.patch.object(conversation, "course", lambda: course_with(SECONDS)),
-        mock.patch.object(grader, "course", lambda: course_with(SECONDS)),
+        mock.patch("autograder.grading.zygotes.course", lambda: course_with(SECONDS)),
         mock.patch("autograder.judging.course", lambda: course_with(SECONDS)),
         mock.patch.object(conversation, "GRACE_SECONDS", GRACE),
         Grader(lesson_called("00-start-here"), released(lesson_called("00-start-here"))) as made,
