@@ -10,7 +10,6 @@ are in the journal, and the most that any child of the zygotes used. The class i
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -20,14 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import psutil
-from honest_class import hand_in
+from honest_class import hand_in, release
 
-from autograder.build.release import solved_notebook
-from autograder.classroom import settings
 from crosstalk.course import course
-from crosstalk.places import course_folder
 
 LESSON = course().lesson("00")
 KINDS = ("command", "workers", "zygotes", "children")
@@ -35,14 +30,7 @@ KINDS = ("command", "workers", "zygotes", "children")
 
 def class_folder(folder: Path, count: int) -> None:
     """A class with the lesson released and so many submissions."""
-    (folder / "nbgrader_config.py").write_text(settings([LESSON]), encoding="utf-8")
-    source = folder / "source" / LESSON.notebook
-    source.parent.mkdir(parents=True)
-    nbformat.write(solved_notebook(LESSON), source)
-    environment = {**os.environ, "CROSSTALK_COURSE": str(course_folder())}
-    subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", LESSON.id], cwd=folder, env=environment,
-                   check=True, capture_output=True)  # fmt: skip
-    hand_in(folder / "submitted", LESSON, nbformat.read(folder / "release" / LESSON.notebook, 4), count)
+    hand_in(folder / "submitted", LESSON, release(folder, LESSON), count)
 
 
 def recorded(folder: Path) -> int:

@@ -5,7 +5,10 @@ Drawn from the banks of right variants and known mistakes, the same for the same
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +18,26 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from autograder import solutions
 from autograder.build.freeze import right_source, wrong_source
+from autograder.build.release import solved_notebook
+from autograder.classroom import settings
 from autograder.exercise import exercises_of
 from crosstalk.course import Lesson
-from crosstalk.places import write_atomically
+from crosstalk.places import course_folder, write_atomically
 
 NOTE = "My notes: check the shapes first, then the mask. $Q K^\\top$ has queries in its rows."
 SCRATCH = "example = torch.arange(6.0).view(2, 3)\nexample @ example.T"
+
+
+def release(folder: Path, lesson: Lesson) -> NotebookNode:
+    """Release a lesson to a class's folder that has nothing yet; what students get."""
+    (folder / "nbgrader_config.py").write_text(settings([lesson]), encoding="utf-8")
+    source = folder / "source" / lesson.notebook
+    source.parent.mkdir(parents=True)
+    nbformat.write(solved_notebook(lesson), source)
+    environment = {**os.environ, "CROSSTALK_COURSE": str(course_folder())}
+    subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", lesson.id], cwd=folder, env=environment,
+                   check=True, capture_output=True)  # fmt: skip
+    return nbformat.read(folder / "release" / lesson.notebook, as_version=4)
 
 
 def hand_in(folder: Path, lesson: Lesson, released: NotebookNode, count: int, seed: int = 0) -> None:

@@ -62,7 +62,7 @@ def allclose(a, b):
     return True
 """
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="these attacks are made for Unix")]
+pytestmark = pytest.mark.slow  # made for Unix: conftest leaves the file out on Windows
 
 
 @dataclass

@@ -21,9 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
 import dask
 import nbformat
 import pytest
+from honest_class import release
 from killing import children
 from nbformat import NotebookNode
 from ordinary_user import run_as_ordinary_user
@@ -31,8 +34,6 @@ from test_gradebook import files, rows
 
 from autograder import solutions
 from autograder.build.freeze import wrong_source
-from autograder.build.release import solved_notebook
-from autograder.classroom import settings
 from autograder.exercise import exercises_of
 from autograder.grading import journal as journal_module
 from autograder.grading import run as grading_run
@@ -48,7 +49,7 @@ from autograder.sandbox.pool import Layers
 from crosstalk.course import course
 from crosstalk.places import assets_folder, course_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sandbox]
 
 LESSON = course().lesson("00")
 NAME = "sequence_log_prob"
@@ -96,13 +97,7 @@ def short_course() -> Iterator[Path]:
 def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A class to which the lesson was released, and nobody has handed in anything."""
     folder = tmp_path_factory.mktemp("class")
-    (folder / "nbgrader_config.py").write_text(settings([LESSON]), encoding="utf-8")
-    source = folder / "source" / LESSON.notebook
-    source.parent.mkdir(parents=True)
-    nbformat.write(solved_notebook(LESSON), source)
-    environment = {**os.environ, "CROSSTALK_COURSE": str(course_folder())}
-    subprocess.run([sys.executable, "-m", "nbgrader", "generate_assignment", LESSON.id], cwd=folder, env=environment,
-                   check=True, capture_output=True)  # fmt: skip
+    release(folder, LESSON)
     return folder
 
 

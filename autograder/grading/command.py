@@ -31,7 +31,6 @@ def run(folder: Path, lesson: str, students: list[str] | None, workers: int, aga
         GradingError: the folder, the lesson, the gradebook or the sandbox is not as it must be.
     """
     layers, missing = sandbox_of(probe(), unsafe)
-    # Workers are started from anywhere: they must find the course that this command stands in.
     try:
         chosen = course().lesson(lesson)
         coursedir = course_directory(folder)

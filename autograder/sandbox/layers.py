@@ -18,6 +18,7 @@ from pathlib import Path
 
 from autograder.sandbox import cgroups, landlock, linux, rlimits, seccomp
 from autograder.sandbox.linux import mount, pivot_root, umount2, unshare
+from autograder.sandbox.namespaces import leave
 
 if sys.platform != "win32":
     import resource
@@ -83,14 +84,14 @@ def probe() -> list[Layer]:
 
 def _user_namespace() -> str:
     _become_ordinary()
-    _enter(linux.CLONE_NEWUSER)
+    leave(linux.CLONE_NEWUSER)
     return "its rights end where the sandbox ends"
 
 
 def _namespace(flag: int, file: str, told: str) -> Callable[[], str]:
     def put_up() -> str:
         before = os.readlink(f"/proc/self/ns/{file}")
-        _enter(flag)
+        leave(flag)
         if flag == linux.CLONE_NEWPID:
             _in_first_process(lambda: None)
         if os.readlink(f"/proc/self/ns/{file}") == before:
@@ -103,7 +104,7 @@ def _namespace(flag: int, file: str, told: str) -> Callable[[], str]:
 
 
 def _read_only_root() -> str:
-    _enter(linux.CLONE_NEWNS)
+    leave(linux.CLONE_NEWNS)
     mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=64k,mode=755")
     for name in ("old", "seen"):
@@ -124,7 +125,7 @@ def _read_only_root() -> str:
 
 
 def _quota() -> str:
-    _enter(linux.CLONE_NEWNS)
+    leave(linux.CLONE_NEWNS)
     mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=64k,mode=1777")
     with open("/tmp/full", "wb", buffering=0) as file:
@@ -139,7 +140,7 @@ def _quota() -> str:
 
 
 def _own_proc() -> str:
-    _enter(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
+    leave(linux.CLONE_NEWNS | linux.CLONE_NEWPID)
 
     def first() -> None:
         mount(None, "/", None, linux.MS_REC | linux.MS_PRIVATE)
@@ -293,16 +294,6 @@ def _in_container() -> bool:
 
 
 # ---- trying
-
-
-def _enter(flags: int) -> None:
-    """Leave for namespaces, as grading does: root at once, an ordinary user by way of a user namespace."""
-    uid, gid = os.geteuid(), os.getegid()
-    if uid == 0:
-        unshare(flags)
-    else:
-        unshare(flags | linux.CLONE_NEWUSER)
-        linux.map_self(0, 0, uid, gid)
 
 
 def _become_ordinary() -> None:

@@ -23,7 +23,11 @@ _MAX_FILES = 1_000  # in a child's
 
 def leave_for_zygote() -> None:
     """Namespaces for the zygote; its process ids start anew with the next fork."""
-    spaces = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
+    leave(linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWNET | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
+
+
+def leave(spaces: int) -> None:
+    """Leave for new namespaces: root at once, an ordinary user by way of a user namespace, as its root."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         unshare(spaces)
