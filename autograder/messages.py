@@ -45,8 +45,12 @@ class MessageError(ValueError):
 
 def tensor_bytes(tensor: torch.Tensor) -> bytes:
     """The elements of a tensor in row-major order, as bytes."""
-    plain = tensor.detach().resolve_neg().clone(memory_format=torch.contiguous_format)
-    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
+    plain = tensor.detach()
+    if plain.is_neg() or not plain.is_contiguous():
+        plain = plain.resolve_neg().clone(memory_format=torch.contiguous_format)
+    if plain.dtype is torch.bfloat16:  # which numpy does not know
+        plain = plain.reshape(-1).view(torch.uint8)
+    return plain.numpy().tobytes()
 
 
 def tensor_from(note: dict, content: bytes | memoryview) -> torch.Tensor:
@@ -58,12 +62,16 @@ def tensor_from(note: dict, content: bytes | memoryview) -> torch.Tensor:
     dtype, shape, size = _read_note(note)
     if size != len(content):
         raise MessageError(f"{len(content)} bytes do not fill a tensor of shape {tuple(shape)}")
-    if not content:
+    return _filled(note, dtype, shape, bytearray(content))
+
+
+def _filled(note: dict, dtype: torch.dtype, shape: list[int], own: bytearray) -> torch.Tensor:
+    """A tensor on these bytes, which are as many as it takes."""
+    if not own:
         return torch.empty(shape, dtype=dtype)
-    raw = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    if dtype is torch.bool and int(raw.max()) > 1:  # torch would count such a True more than once
+    if dtype is torch.bool and own.translate(None, b"\0\1"):  # torch would count such a True more than once
         raise MessageError("a bool is neither 0 nor 1")
-    plain = raw.view(dtype).reshape(shape)
+    plain = torch.frombuffer(own, dtype=dtype).view(shape)
     return in_layout(plain, note["stride"]) if "stride" in note else plain
 
 
@@ -267,11 +275,11 @@ def decode(content: bytes) -> Tree:
         header = _header(content[8:start])
         tensors, body = [], memoryview(content)
         for note in header["tensors"]:
-            end = start + _read_note(note)[2]
-            if end > len(content):
+            dtype, shape, size = _read_note(note)
+            if start + size > len(content):
                 raise MessageError("a tensor is cut short")
-            tensors.append(tensor_from(note, body[start:end]))
-            start = end
+            tensors.append(_filled(note, dtype, shape, bytearray(body[start : start + size])))
+            start += size
         if start != len(content):
             raise MessageError("there are bytes left over")
         return unflatten(header["tree"], tensors)

@@ -17,8 +17,11 @@ import time
 import traceback
 import types
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from functools import wraps
+from typing import Any, Self
+from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -26,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from autograder.guard import Clock, captured_output, time_limit, unchanged_state
 from autograder.messages import MessageError, Tree, decode, encode
 from autograder.scenarios import SCENARIOS
-from autograder.scenarios.asked import Ask, asking
+from autograder.scenarios.asked import Ask, asking, held_elsewhere
 from autograder.scenarios.call import NotAccepted
 from crosstalk import my_model
 
@@ -44,23 +47,54 @@ class Forbidden(Exception):
 
 
 class _Watch(TorchFunctionMode):
-    """Sees every torch call: refuses the forbidden ones, remembers the one that raised, for the report of an error."""
+    """Remembers the torch call that raised, for the report of an error. It makes every torch call slower."""
 
-    def __init__(self, filename: str, forbidden: frozenset[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.filename, self.forbidden = filename, forbidden
         self.failed: tuple[BaseException, str, list] | None = None  # the error, the call, the shapes it was given
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        name = getattr(func, "__name__", "")
-        if name in self.forbidden and (line := self._called_from()):
-            raise Forbidden(name, line)
         try:
             return func(*args, **(kwargs or {}))
         except Exception as error:
+            name = getattr(func, "__name__", "")
             if not name.startswith("__get"):
                 self.failed = error, name, [list(a.shape) for a in args if isinstance(a, torch.Tensor)]
             raise
+
+
+_HOMES = (torch, torch.Tensor, torch.nn.functional, torch.special, torch._C._nn)
+
+
+class _Refusal:
+    """While it is on, torch's functions and methods of some names raise `Forbidden` where the answer calls them.
+
+    As a context it takes their places. What an answer cell calls beside its definition is nobody's business, so it is
+    switched on for cases only.
+    """
+
+    def __init__(self, names: Sequence[str], filename: str) -> None:
+        self.names, self.filename, self.on = names, filename, False
+        self._patches = ExitStack()
+
+    def __enter__(self) -> Self:
+        for home in _HOMES:
+            for name in self.names:
+                if function := getattr(home, name, None):
+                    self._patches.enter_context(patch.object(home, name, self._in_place_of(name, function)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._patches.close()
+
+    def _in_place_of(self, name: str, function: Callable) -> Callable:
+        @wraps(function)
+        def refusing(*args: Any, **kwargs: Any) -> Any:
+            if self.on and (line := self._called_from()):
+                raise Forbidden(name, line)
+            return function(*args, **kwargs)
+
+        return refusing
 
     def _called_from(self) -> int | None:
         frame: types.FrameType | None = sys._getframe(2)
@@ -91,20 +125,28 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
     replies: list[Tree] = []
     caught: list[warnings.WarningMessage] = []
     # An interrupt may arrive anywhere; whatever was being done, the replies so far and the end are sent.
-    with unchanged_state(), my_model.only_before(asked["exercise"], asked["own_pieces"]):
+    with unchanged_state(), my_model.only_before(asked["exercise"], asked["own_pieces"]), \
+            _Refusal(asked["forbidden"], filename) as refusal:  # fmt: skip
+        began, answer = time.monotonic(), None
         with captured_output(asked["output_bytes"]) as output:
             ended: dict[str, Tree] = {"what": "end", "stopped": None}
             with time_limit(asked["seconds"]) as clock:
                 try:
                     with warnings.catch_warnings(record=True) as caught:
                         warnings.simplefilter("default")
-                        _try_all(asked, filename, replies, clock, _uninterrupted(ask) if ask else None)
+                        answer = _try_all(
+                            asked, filename, replies, clock, _uninterrupted(ask) if ask else None, refusal
+                        )
                 except KeyboardInterrupt as interrupt:
                     ended["stopped"] = _place(interrupt, filename) | {"time_up": clock.expired}
         ended |= {
             "printed": {"text": output.text, "bytes": output.size, "lines": output.lines},
             "warned": [f"{w.category.__name__}: {_words(w.message)}"[:500] for w in caught[:MAX_WARNINGS]],
         }
+        raised = {reply["index"]: reply["observation"]["raised"] for reply in replies
+                  if reply["what"] == "case" and "raised" in reply["observation"]}  # fmt: skip
+        if raised and not ended["stopped"]:
+            _look_again(request, filename, answer, raised, asked["seconds"] - (time.monotonic() - began), ask)
     for reply in (*replies, ended):
         try:
             yield encode(reply)
@@ -132,7 +174,9 @@ def _uninterrupted(ask: Ask) -> Ask:
     return asked
 
 
-def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock, ask: Ask | None) -> None:
+def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock, ask: Ask | None,
+             refusal: _Refusal) -> Any:  # fmt: skip
+    """Have the answer defined, and try it on all cases; what is seen goes into ``replies``. Returns the answer."""
     name = asked["exercise"]
     namespace: dict[str, Any] = {"__name__": "answer", "__builtins__": builtins}
     exec(compile(asked["setup"], "<set-up cell>", "exec"), namespace)
@@ -152,28 +196,57 @@ def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock
             raise
         except BaseException as error:
             replies.append({"what": "definition", "kind": "raised"} | _problem(error, filename, None))
-            return
+            return None
         finally:
             sys.modules.pop("answer", None)
         answer = module.__dict__.get(name)
         replies.append({"what": "definition"} | _looked_at(answer, name, filename, name in module.__dict__))
-    stand_ins = {other: my_model.get(other, own=False) for other in asked["earlier"]}
+    stand_ins = _stand_ins(asked)
+    refusal.on = True
     for index, case in enumerate(asked["cases"]):
-        if ask:
+        held = ask is not None and held_elsewhere(case["inputs"])
+        if ask and held:
             case = {**case, "inputs": asking(case["inputs"], ask)}
         started = time.perf_counter()
-        observation = _observed(answer, case, stand_ins, filename, frozenset(asked["forbidden"]))
+        observation = _observed(answer, case, stand_ins, filename, _Watch() if held else None)
         seconds = time.perf_counter() - started
         if clock.expired:  # the answer swallowed the interrupt
             raise KeyboardInterrupt
         replies.append({"what": "case", "index": index, "observation": observation, "seconds": seconds})
+    return answer
 
 
-def _observed(answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: str, forbidden: frozenset) -> Tree:
-    watch = _Watch(filename, forbidden)
-    torch.manual_seed(0)
+def _look_again(request: bytes, filename: str, answer: Any, raised: Mapping[int, dict[str, Tree]], seconds: float,
+                ask: Ask | None) -> None:  # fmt: skip
+    """Try what has raised once more, and add to it in which torch call it did.
+
+    Not where tables are held elsewhere: each question is counted there, so such a case was watched from the start.
+    """
+    asked = decode(request)  # the answer may have changed the inputs that it was given
+    with captured_output(0), time_limit(seconds):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                stand_ins = _stand_ins(asked)
+                for index, problem in raised.items():
+                    case = asked["cases"][index]
+                    if ask and held_elsewhere(case["inputs"]):
+                        continue
+                    again = _observed(answer, case, stand_ins, filename, _Watch()).get("raised", {})
+                    if "operation" in again and all(again[key] == problem[key] for key in ("type", "line")):
+                        problem |= {"operation": again["operation"], "shapes": again["shapes"]}
+        except KeyboardInterrupt:
+            pass  # what was raised is known all the same
+
+
+def _stand_ins(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {other: my_model.get(other, own=False) for other in asked["earlier"]}
+
+
+def _observed(answer: Any, case: Tree, stand_ins: Mapping[str, Any], filename: str, watch: _Watch | None) -> Tree:
+    torch.default_generator.manual_seed(0)  # torch.manual_seed asks every kind of device, and takes 50 times as long
     try:
-        with watch:
+        with watch or nullcontext():
             return {"value": SCENARIOS[case["scenario"]](answer, case["inputs"], stand_ins)}
     except Forbidden as error:
         return {"forbidden": error.function, "line": error.line}
@@ -194,6 +267,8 @@ def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, 
     """The kind of thing the answer cell made, and its signature."""
     if not bound:
         return {"kind": "missing"}
+    if inspect.isfunction(answer) and answer.__code__.co_filename == __file__:  # see _Refusal
+        answer = inspect.unwrap(answer)
     if inspect.isclass(answer):
         kind = "class" if answer.__module__ == "answer" else "library"
     elif inspect.isfunction(answer):

@@ -17,6 +17,16 @@ def _upward(start: Path) -> Path | None:
     return None
 
 
+@cache
+def _named(folder: str) -> Path:
+    if not (Path(folder) / "course.toml").is_file():
+        raise FileNotFoundError(
+            f"CROSSTALK_COURSE is {folder!r}, but there is no course.toml in it: "
+            "set it to the course's folder, or unset it."
+        )
+    return Path(folder).resolve()
+
+
 def course_folder() -> Path:
     """The folder that holds course.toml.
 
@@ -27,14 +37,8 @@ def course_folder() -> Path:
     Raises:
         FileNotFoundError: there is none; the message says what to do.
     """
-    named = os.environ.get("CROSSTALK_COURSE")
-    if named:
-        if not (Path(named) / "course.toml").is_file():
-            raise FileNotFoundError(
-                f"CROSSTALK_COURSE is {named!r}, but there is no course.toml in it: "
-                "set it to the course's folder, or unset it."
-            )
-        return Path(named).resolve()
+    if named := os.environ.get("CROSSTALK_COURSE"):
+        return _named(named)
     for start in (Path.cwd(), Path(__file__).parent):
         if found := _upward(start):
             return found

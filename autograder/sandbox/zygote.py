@@ -88,6 +88,8 @@ def _serve(control: socket.socket, walls: Any, cgroup: list[int]) -> None:
             child = _fork(control, socket.socket(fileno=files[0]), request, walls, cgroup, own)
             reply["forked"] = child
         control.send(json.dumps(reply).encode())
+        if files and walls.namespaces:
+            namespaces.network_for_next_child()
 
 
 def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, Any], walls: Any, cgroup: list[int],

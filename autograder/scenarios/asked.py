@@ -84,6 +84,11 @@ class Asked:
 _RAISED = {"TooManyCalls": TooManyCalls, "ValueError": ValueError}
 
 
+def held_elsewhere(inputs: Mapping[str, Any]) -> bool:
+    """Is a table of this case's kept elsewhere?"""
+    return any(isinstance(value, dict) and "held" in value for value in inputs.values())
+
+
 def asking(inputs: Mapping[str, Any], ask: Ask) -> dict[str, Any]:
     """The inputs of a case, with a way to ask beside each mark of a table that is held elsewhere."""
     return {
