@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -51,7 +52,6 @@ from autograder.grading.grader import Grader
 from autograder.grading.results import Graded
 from autograder.judge import Said, judge
 from autograder.judging import request
-from autograder.messages import decode, encode
 from autograder.packs import ExercisePack, visible_pack
 from autograder.report import html
 from autograder.runner import run
@@ -64,9 +64,15 @@ MOST_TOLD = 300_000  # characters of a graded notebook, which has 60,000 when no
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grader]:
+def hidden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the hidden pack by which `first` grades."""
+    return tmp_path_factory.mktemp("hidden")
+
+
+@pytest.fixture(scope="module")
+def first(hidden: Path) -> Iterator[Grader]:
     """Grades lesson 01, with a hidden pack."""
-    with grader(LESSON, tmp_path_factory.mktemp("hidden"), "one") as made:
+    with grader(LESSON, hidden, "one") as made:
         yield made
 
 
@@ -140,17 +146,27 @@ def softmax_packs(first: Grader) -> list[ExercisePack]:
     return list(first._packs["softmax"])
 
 
+# Judges an answer to `softmax` by all packs in the process in which it runs, as a notebook does.
+_IN_ONE_PROCESS = """
+import sys
+from autograder.judging import judge_source
+
+print(judge_source("softmax", sys.stdin.read()).points)
+"""
+
+
 @pytest.mark.parametrize("search", ["among objects", "in memory", "in frames"])
-def test_nothing_that_is_expected_is_in_reach(first: Grader, search: str) -> None:
+def test_nothing_that_is_expected_is_in_reach(first: Grader, hidden: Path, search: str) -> None:
     """Inputs are found, of visible and of hidden cases; what is expected is not. In one process it is."""
     packs = softmax_packs(first)
     source = {"among objects": lambda: reading.among_objects(packs), "in memory": lambda: reading.in_memory(packs),
               "in frames": reading.in_frames}[search]()  # fmt: skip
     graded = grade_and_go_on(first, Attack(search, "", source))
     assert (score(graded), graded.reasons) == (0, [])
-    asked = decode(request("softmax", source, first._setup(), packs, own_pieces=False))
-    asked["seconds"] = 600.0  # this process holds whatever other tests have left
-    assert judge(packs, list(run(encode(asked))), 2.0).points == 2.0
+    # The process is a new one, for this one holds whatever other tests have left.
+    together = subprocess.run([sys.executable, "-c", _IN_ONE_PROCESS], input=source, capture_output=True, text=True,
+                              env={**os.environ, "CROSSTALK_HIDDEN_PACKS": str(hidden)})  # fmt: skip
+    assert (together.stdout, together.stderr) == ("2.0\n", "")
 
 
 def test_learning_visible_cases_by_heart_earns_nothing(first: Grader) -> None:
