@@ -1,7 +1,10 @@
 """What all tests share: a folder of their own for the student's work, a browser, and nothing left out unseen.
 
-Browser tests (marked ``browser``) run last, because Playwright leaves its event loop running in the thread.
-Where there is no browser they are left out, and the summary lists them with the command that brings one. With
+Browser tests (marked ``browser``) run last, because Playwright leaves its event loop running in the thread; those that
+open pages have files of their own. Where tests run in several processes (``-n 2``), a file's tests stay together, the
+longest files begin first, and each process computes with one thread.
+
+Where there is no browser its tests are left out, and the summary lists them with the command that brings one. With
 CI=true a browser is installed instead, and a run that left out any test fails. Where a layer of the sandbox is missing,
 its tests (marked ``sandbox``) are listed in the same way, with what to do.
 """
@@ -29,6 +32,13 @@ LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()  # why → which
 KILL_TABLE = pytest.StashKey[list[str]]()
 
 
+# The files whose tests take longest, longest first: so no process is left alone with one of them at the end.
+LONGEST = ("test_killed", "test_nbgrader_class", "test_lessons_run", "test_walk", "test_bank")
+
+ONE_OF_SEVERAL = "PYTEST_XDIST_WORKER" in os.environ
+if ONE_OF_SEVERAL:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # else torch's threads wait for those of the other processes
+
 if sys.platform == "win32":  # grading needs Linux, and what these import is not there
     collect_ignore_glob = ["test_attacks_*.py", "test_grade*.py", "test_journal.py", "test_killed.py",
                            "test_nbgrader_plugin.py", "test_sandbox_layers.py", "test_submissions.py"]  # fmt: skip
@@ -53,16 +63,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(config.stash[WORK], ignore_errors=True)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Where tests run in several processes (``-n 2 --dist loadgroup``), keep a file's tests together."""
-    if item.config.pluginmanager.hasplugin("xdist"):
-        last = "browser" if item.get_closest_marker("browser") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem} {last}".strip()))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests together in one process, so that what they share is made once.
+
+    Whatever ``--dist`` says: the groups that ``loadgroup`` is for are lost between pytest 9.2 and xdist 3.8.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # it would put the files with the most tests first
+    return LoadFileScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)  # after -k and -m have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put browser tests last; leave out what needs a browser or a sandbox where there is none."""
+    if ONE_OF_SEVERAL:
+        items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
     try:
         for marker, why in (("browser", _no_browser), ("sandbox", _no_sandbox)):
@@ -151,6 +168,17 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, headless=True, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """torch computes with two threads, so that a test sees where they are set to one and not back."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

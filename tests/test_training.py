@@ -96,14 +96,14 @@ def test_what_is_trained_is_what_is_used_afterwards(batches: WordBatches, bfloat
     assert outside.item() == pytest.approx(losses[-1], rel=0.1)
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_bfloat16_gives_float_logits_and_leaves_nothing_behind(batches: WordBatches) -> None:
     model, (source, target) = tiny(), batches[0]
-    threads = torch.get_num_threads()
     with small_model(model, CPU, bfloat16=True):
         assert model(source, target).dtype == torch.float32
         assert model.encode(source).dtype == torch.bfloat16
     assert model.encode(source).dtype == torch.float32
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("size", [TINY, Size(32, 2, 64, 1, 1, dropout=0.2)], ids=["plain", "dropout"])
@@ -263,14 +263,15 @@ def test_the_curve_is_drawn_without_script() -> None:
     assert "no step yet" in repr(TrainingLog(5))
 
 
+@pytest.mark.usefixtures("two_threads")
 def test_a_failing_step_leaves_the_machine_as_it_was(batches: WordBatches) -> None:
     def failing(*args) -> float:
         raise RuntimeError("mine")
 
-    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(RuntimeError, match="mine"):
         train(tiny(), batches, 3, failing, words=(), device=CPU)
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
     assert signal.getsignal(signal.SIGINT) is handler
 
 
