@@ -82,6 +82,9 @@ def grade(
     unsafe: Annotated[bool, typer.Option("--unsafe", help="Grade where layers of the sandbox are missing.")] = False,
 ) -> None:
     """Grade what students handed in: sandboxed, and into nbgrader's gradebook."""
+    from autograder.grading import nursery
+
+    nursery.begin()  # it takes as long as what is loaded here from now on
     from autograder.grading.command import GradingError, run
 
     try:

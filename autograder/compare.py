@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 
 from autograder.messages import Tree
@@ -149,9 +150,14 @@ def _contrast(expected: torch.Tensor, got: torch.Tensor, dimensions: str) -> str
         return f"{places}, where {expected[at].item():.4g} was expected"
     gap = (got.double() - expected.double()).abs().nan_to_num(nan=0.0, posinf=float("inf"))
     gap[expected.isnan() & ~got.isnan()] = float("inf")
-    at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)) if gap.dim() else ()
+    at = place_of_largest(gap)
     numbers = f"got {_number(got[at].item())}, expected {_number(expected[at].item())}"
     return f"has the right shape; the largest difference is {_at(at)}: {numbers}"
+
+
+def place_of_largest(gap: torch.Tensor) -> tuple[int, ...]:
+    """The index of the largest number (torch's own function for it loads sympy, which takes half a second)."""
+    return tuple(map(int, numpy.unravel_index(int(gap.argmax()), gap.shape)))
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from autograder.messages import Tree
+from autograder.messages import Tree, nested
+from autograder.packs import Case
 from autograder.scenarios.asked import MAX_NUMBERS, MAX_ROWS, Questions, TooManyCalls
 from autograder.scenarios.table_model import WordTable
 from autograder.scenarios.table_step import StepTable
@@ -75,23 +76,23 @@ class Held:
         raise ValueError("this is no question to this table")
 
 
-def withheld(cases: Sequence[Tree]) -> tuple[list[Tree], Held]:
-    """The cases of a request with marks in the place of tables, and who keeps these."""
+def withheld(cases: Sequence[Case]) -> tuple[list[torch.Tensor], Held]:
+    """The cases of a request with marks in the place of tables, each a message of its own, and who keeps the tables."""
     tables: dict[int, tuple[WordTable | StepTable, Sequence[str]]] = {}
-    marked: list[Tree] = []
+    marked: list[torch.Tensor] = []
     for index, case in enumerate(cases):
-        inputs = dict(case["inputs"])
+        inputs = case.inputs
         table: WordTable | StepTable
-        if case["scenario"] == "table_model":
+        if case.scenario == "table_model":
             table, names, name = WordTable(inputs["model"]), inputs["counts"], "model"
-        elif case["scenario"] == "table_step":
+        elif case.scenario == "table_step":
             table, names, name = StepTable(inputs["step"]), ["asked_again"], "step"
         else:
-            marked.append(case)
+            marked.append(case.sent)
             continue
         tables[index] = table, names
-        inputs[name] = {"held": index, "vocabulary": table.vocabulary}
-        marked.append({**case, "inputs": inputs})
+        mark = {"held": index, "vocabulary": table.vocabulary}
+        marked.append(nested({**case.tried, "inputs": {**inputs, name: mark}}))
     return marked, Held(tables)
 
 

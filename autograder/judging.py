@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from autograder.judge import judge
-from autograder.messages import Tree, encode
+from autograder.messages import encode
 from autograder.packs import ExercisePack, packs_of, visible_pack
 from autograder.runner import run
 from autograder.verdict import Verdict
@@ -13,12 +15,13 @@ from crosstalk.course import course
 
 
 def request(name: str, source: str | None, setup: str, packs: Sequence[ExercisePack], own_pieces: bool,
-            cases: Sequence[Tree] | None = None) -> bytes:  # fmt: skip
+            cases: Sequence[torch.Tensor] | None = None) -> bytes:  # fmt: skip
     """The message that asks the runner to try an answer.
 
     Args:
         source: of the answer; None for the stand-in.
-        cases: the cases as they are to be sent; those of the packs, one after the other, if not given.
+        cases: messages of their own (`Case.sent`), in the order in which they are tried; those of the packs, one
+            after the other, if not given.
     """
     _, entry = course().find(name)
     return encode({
@@ -28,15 +31,10 @@ def request(name: str, source: str | None, setup: str, packs: Sequence[ExerciseP
         "earlier": course().earlier_exercises(name),
         "own_pieces": own_pieces,
         "forbidden": packs[0].forbidden,
-        "cases": cases_of(packs) if cases is None else list(cases),
+        "cases": [case.sent for pack in packs for case in pack.cases] if cases is None else list(cases),
         "seconds": entry.seconds or course().limits.seconds,
         "output_bytes": course().limits.output_bytes,
     })  # fmt: skip
-
-
-def cases_of(packs: Sequence[ExercisePack]) -> list[Tree]:
-    """The cases of some packs as a request has them: how to try the exercise, and on what."""
-    return [{"scenario": case.scenario, "inputs": case.inputs} for pack in packs for case in pack.cases]
 
 
 def judge_source(

@@ -36,7 +36,7 @@ _DTYPES = {
 }  # fmt: skip
 _NOT_FINITE = ("inf", "-inf", "nan")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # closed or not, so that it takes linear time
-_MARKS = ("$tensor", "$tuple", "$dtype", "$float")  # each stands alone in its dict
+_MARKS = frozenset(("$tensor", "$tuple", "$dtype", "$float"))  # each stands alone in its dict
 
 
 class MessageError(ValueError):
@@ -197,7 +197,7 @@ def unflatten(plain: Any, tensors: list[torch.Tensor], depth: int = 0) -> Tree:
         return [unflatten(item, tensors, depth + 1) for item in plain]
     if not isinstance(plain, dict):
         return plain
-    if any(key in plain for key in _MARKS):
+    if not _MARKS.isdisjoint(plain):
         return _marked(plain, tensors, depth)
     return {_text(key): unflatten(value, tensors, depth + 1) for key, value in plain.items()}
 
@@ -287,6 +287,16 @@ def decode(content: bytes) -> Tree:
         raise
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError, RuntimeError) as error:
         raise MessageError(f"the header does not fit: {type(error).__name__}") from None
+
+
+def nested(message: Tree) -> torch.Tensor:
+    """A message as a tensor of its bytes, to be sent within others: what is sent often is encoded once."""
+    return torch.frombuffer(bytearray(encode(message)), dtype=torch.uint8)
+
+
+def opened(message: torch.Tensor) -> Tree:
+    """The inverse of `nested`, with tensors of its own each time. Raises `MessageError`."""
+    return decode(tensor_bytes(message))
 
 
 def _header(text: bytes) -> dict[str, Any]:

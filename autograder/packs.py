@@ -8,19 +8,20 @@ are stored once. *Visible* packs lie in ``assets/packs`` and go to students; *hi
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 
-from autograder.messages import Tree, flatten, in_layout, tensor_bytes, tensor_note, unflatten
+from autograder.messages import Tree, flatten, in_layout, nested, tensor_bytes, tensor_note, unflatten
 from autograder.pack_files import hidden_file, visible_file
 from crosstalk.course import Lesson, course
 from crosstalk.places import write_atomically
@@ -39,6 +40,20 @@ class Case:
     inputs: Tree
     expected: Tree
     names: list[str]  # of the arguments of the call (of a class: of its forward)
+
+    @property
+    def tried(self) -> dict[str, Tree]:
+        """How to try the exercise, and on what: all that a runner gets to know of the case."""
+        return {"scenario": self.scenario, "inputs": self.inputs}
+
+    @cached_property
+    def sent(self) -> torch.Tensor:
+        """The same as a message."""
+        return nested(self.tried)
+
+    def plain(self) -> dict[str, Tree]:
+        """Its fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -102,7 +117,7 @@ def to_bytes(pack: Pack) -> bytes:
 def _plain(pack: Pack) -> dict[str, Any]:
     """The pack as plain dicts (`dataclasses.asdict` would copy every tensor, and rebuild tuples)."""
     exercises = {
-        name: {**vars(exercise), "cases": [vars(case) for case in exercise.cases],
+        name: {**vars(exercise), "cases": [case.plain() for case in exercise.cases],
                "mistakes": [vars(mistake) for mistake in exercise.mistakes]}
         for name, exercise in pack.exercises.items()
     }  # fmt: skip
@@ -117,10 +132,12 @@ def from_file(path: Path) -> Pack:
     """
     if not path.is_file():
         raise PackError(f"The pack {path.name} is missing from {path.parent}: run `crosstalk build` to make it.")
+    collecting = gc.isenabled()
+    gc.disable()  # 100,000 lists and dicts are made, and all of them stay: to look at them doubles the time
     try:
         with safe_open(path, "pt") as file:
             header = json.loads(zlib.decompress(base64.b64decode(file.metadata()["crosstalk"])))
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        stored = load(path.read_bytes())
         tensors = [
             in_layout(stored[place["at"]], place["stride"]) if "stride" in place else stored[place["at"]]
             for place in header["tensors"]
@@ -138,6 +155,9 @@ def from_file(path: Path) -> Pack:
         raise PackError(
             f"The pack {path.name} cannot be read ({error}): run `crosstalk build` to make it anew."
         ) from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @cache

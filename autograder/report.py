@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from autograder.compare import place_of_largest
 from autograder.messages import Tree
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def beside(got: Tree, expected: Tree) -> tuple[str, str]:
     at = (0,) * max(0, expected.dim() - 2)
     if got.shape == expected.shape and expected.numel() and got.dim() > 2:
         gap = (got.double() - expected.double()).abs().nan_to_num(nan=float("inf"))
-        at = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))[:-2]
+        at = place_of_largest(gap)[:-2]
     return shown(got, at), shown(expected, at)
 
 

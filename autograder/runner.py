@@ -27,7 +27,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from autograder.guard import Clock, captured_output, time_limit, unchanged_state
-from autograder.messages import MessageError, Tree, decode, encode
+from autograder.messages import MessageError, Tree, decode, encode, opened
 from autograder.scenarios import SCENARIOS
 from autograder.scenarios.asked import Ask, asking, held_elsewhere
 from autograder.scenarios.call import NotAccepted
@@ -113,12 +113,13 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
 
     The request: ``exercise``, ``source`` of the answer (None: the stand-in), ``setup`` (source of the
     lesson's set-up cell), ``earlier`` (names it may use), ``own_pieces`` (use the student's), ``forbidden``,
-    ``cases`` (each with scenario and inputs), ``seconds``, ``output_bytes``.
+    ``cases`` (each a message of its own with scenario and inputs), ``seconds``, ``output_bytes``.
 
     Yields:
         one ``definition`` message, one ``case`` message for each case tried, one ``end`` message.
     """
     asked = decode(request)
+    sent, asked["cases"] = asked["cases"], [*map(opened, asked["cases"])]
     filename = f"<answer {asked['exercise']}>"
     source = asked["source"] or ""
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -146,7 +147,8 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
         raised = {reply["index"]: reply["observation"]["raised"] for reply in replies
                   if reply["what"] == "case" and "raised" in reply["observation"]}  # fmt: skip
         if raised and not ended["stopped"]:
-            _look_again(request, filename, answer, raised, asked["seconds"] - (time.monotonic() - began), ask)
+            left = asked["seconds"] - (time.monotonic() - began)
+            _look_again(asked | {"cases": sent, "seconds": left}, filename, answer, raised, ask)
     for reply in (*replies, ended):
         try:
             yield encode(reply)
@@ -216,20 +218,19 @@ def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock
     return answer
 
 
-def _look_again(request: bytes, filename: str, answer: Any, raised: Mapping[int, dict[str, Tree]], seconds: float,
+def _look_again(asked: Mapping[str, Any], filename: str, answer: Any, raised: Mapping[int, dict[str, Tree]],
                 ask: Ask | None) -> None:  # fmt: skip
     """Try what has raised once more, and add to it in which torch call it did.
 
     Not where tables are held elsewhere: each question is counted there, so such a case was watched from the start.
     """
-    asked = decode(request)  # the answer may have changed the inputs that it was given
-    with captured_output(0), time_limit(seconds):
+    with captured_output(0), time_limit(asked["seconds"]):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 stand_ins = _stand_ins(asked)
                 for index, problem in raised.items():
-                    case = asked["cases"][index]
+                    case = opened(asked["cases"][index])  # the answer may have changed what it was given
                     if ask and held_elsewhere(case["inputs"]):
                         continue
                     again = _observed(answer, case, stand_ins, filename, _Watch()).get("raised", {})

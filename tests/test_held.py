@@ -18,8 +18,8 @@ from autograder import judging, solutions
 from autograder.build.freeze import right_source, wrong_source
 from autograder.exercise import Exercise, exercises_of
 from autograder.held import Held, lower_assurance, withheld
-from autograder.messages import Tree, decode, encode
-from autograder.packs import visible_pack
+from autograder.messages import Tree, decode, encode, opened
+from autograder.packs import Case, visible_pack
 from autograder.runner import run
 from autograder.scenarios import SCENARIOS
 from autograder.scenarios.asked import MAX_NUMBERS, MAX_ROWS, TooManyCalls, asking
@@ -61,9 +61,9 @@ def _both_ways(name: str, source: str | None, part: slice) -> tuple[list[Tree], 
     """The observations of some cases with every table in the runner, and with every table held."""
     pack, (_, _, setup) = visible_pack(course().find(name)[0]).exercises[name], _exercise(name)
     request = decode(judging.request(name, source, setup, [pack], own_pieces=False))
-    request["cases"] = request["cases"][part]
-    cases, held = withheld(request["cases"])
-    here = _observations(run(encode(request)))
+    chosen = pack.cases[part]
+    cases, held = withheld(chosen)
+    here = _observations(run(encode({**request, "cases": [case.sent for case in chosen]})))
     there = _observations(run(encode({**request, "cases": cases}), _over_the_wire(held)))
     return here, [held.corrected(index, seen) for index, seen in enumerate(there)]
 
@@ -108,39 +108,44 @@ START, WORD = torch.tensor([[1]]), torch.tensor([[3, 4]])
 
 
 @pytest.fixture
-def cases() -> list[Tree]:
+def cases() -> list[Case]:
     """A model that says 2 after 3 4, and a step; both bear five calls."""
     rows = {((3, 4), (1,)): torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0])}
     model = table(rows, torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]]), patience=5)
     step = steps({(9,): torch.tensor([0.1, 0.7, 0.2]).log()}, torch.full((3,), 1 / 3).log(), patience=5)
     return [
-        {"scenario": "call", "inputs": {"args": [1], "kwargs": {}}},
-        {"scenario": "table_model",
-         "inputs": {"model": model, "args": [None, WORD], "kwargs": {}, "counts": ["encoded", "decoded"]}},
-        {"scenario": "table_step", "inputs": {"step": step, "args": [None], "kwargs": {}}},
-    ]  # fmt: skip
+        _case("call", {"args": [1], "kwargs": {}}),
+        _case("table_model", {"model": model, "args": [None, WORD], "kwargs": {}, "counts": ["encoded", "decoded"]}),
+        _case("table_step", {"step": step, "args": [None], "kwargs": {}}),
+    ]
+
+
+def _case(scenario: str, inputs: Tree) -> Case:
+    return Case("", scenario, inputs, None, [])
 
 
 @pytest.fixture
-def held(cases: list[Tree]) -> Held:
+def held(cases: list[Case]) -> Held:
     return withheld(cases)[1]
 
 
-def _tried(cases: list[Tree], index: int, answer: Callable[..., Any]) -> Tree:
+def _tried(cases: list[Case], index: int, answer: Callable[..., Any]) -> Tree:
     """What is observed of an answer where the tables are held."""
     marked, held = withheld(cases)
-    case = marked[index]
+    case = opened(marked[index])
     seen = {"value": SCENARIOS[case["scenario"]](answer, asking(case["inputs"], _over_the_wire(held)), {})}
     return held.corrected(index, seen)["value"]
 
 
-def test_the_runner_gets_a_mark_and_no_table(cases: list[Tree]) -> None:
-    marked, _ = withheld(cases)
-    assert marked[0] is cases[0]
+def test_the_runner_gets_a_mark_and_no_table(cases: list[Case]) -> None:
+    sent, _ = withheld(cases)
+    assert sent[0] is cases[0].sent
+    marked = [*map(opened, sent)]
+    assert marked[0] == cases[0].tried
     assert marked[1]["inputs"]["model"] == {"held": 1, "vocabulary": 5}
     assert marked[2]["inputs"]["step"] == {"held": 2, "vocabulary": 3}
-    assert marked[1]["inputs"]["args"] is cases[1]["inputs"]["args"]
-    assert "rows" in cases[1]["inputs"]["model"]  # the judge's own case stays as it is
+    assert torch.equal(marked[1]["inputs"]["args"][1], WORD)
+    assert "rows" in cases[1].inputs["model"]  # the judge's own case stays as it is
 
 
 def test_the_judge_counts_whatever_the_runner_says(cases: list[Tree]) -> None:
@@ -208,7 +213,7 @@ def test_too_much_in_one_call_is_refused_whoever_keeps_the_table(cases: list[Tre
             if is_held:
                 _tried(cases, index, answer)
             else:
-                SCENARIOS[cases[index]["scenario"]](answer, cases[index]["inputs"], {})
+                SCENARIOS[cases[index].scenario](answer, cases[index].inputs, {})
 
 
 # --- what comes from student code may be anything --------------------------------------------------------------
@@ -287,9 +292,9 @@ def test_nothing_that_is_asked_raises_in_the_judge(questions: list[Tree]) -> Non
     step = steps({(1,): torch.ones(3)}, torch.zeros(3), patience=3)
     model = table(rows, torch.zeros(1, 4), patience=3)
     _, held = withheld([
-        {"scenario": "call", "inputs": {}},
-        {"scenario": "table_model", "inputs": {"model": model, "counts": []}},
-        {"scenario": "table_step", "inputs": {"step": step}},
+        _case("call", {}),
+        _case("table_model", {"model": model, "counts": []}),
+        _case("table_step", {"step": step}),
     ])  # fmt: skip
     for question in questions:
         answer = decode(encode(held.answer(question)))
@@ -309,7 +314,7 @@ def test_an_interrupt_waits_for_the_answer() -> None:
     _, solution, setup = _exercise(name)
     pack = visible_pack(course().find(name)[0]).exercises[name]
     request = decode(judging.request(name, solution, setup, [pack], own_pieces=False))
-    cases, held = withheld(request["cases"])
+    cases, held = withheld(pack.cases)
     whole: list[bool] = []
 
     def ask(question: Tree) -> Tree:

@@ -1,25 +1,26 @@
 """Hand submissions to workers over dask.distributed, and take back what came of each, as it comes.
 
-A worker is a process with packs and judge; it starts a zygote of its own and never forks itself. The scheduler keeps
-nothing that the journal does not: a task that is lost with its worker is given to another.
+A worker is a process with packs and judge, forked from one that has loaded what all need; it starts a zygote of its
+own and never forks itself. The scheduler keeps nothing that the journal does not: a task that is lost with its worker
+is given to another.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
-import signal
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import dask
 import nbformat
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
+from autograder.grading import nursery
 from autograder.grading.results import Graded, Reason
 from autograder.grading.zygotes import new_slot, zygote_for
 from autograder.sandbox.pool import Layers, StartError
@@ -83,8 +84,10 @@ def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Ou
     suspects: list[Task] = []
     with ExitStack() as stack:
         # Each connection keeps its latest messages for dask's developers, and a submission is in each of these.
-        stack.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10}))
-        with _without_interrupts():
+        stack.enter_context(dask.config.set({"distributed.admin.low-level-log-length": 10,
+                                             "distributed.worker.multiprocessing-method": nursery.METHOD}))  # fmt: skip
+        with nursery.without_interrupts():
+            nursery.begin()
             cluster = stack.enter_context(local_cluster(workers))
         client = stack.enter_context(Client(cluster))
         for task, outcome in _outcomes(client, order, tasks, workers * AHEAD):
@@ -124,21 +127,6 @@ def _outcomes(client: Client, order: Order, tasks: Iterable[Task], ahead: int) -
             running.add(submit(following))
 
 
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Start threads and processes that Ctrl-C does not reach: this one hears of it, and ends them in good order.
-
-    A thread inherits from the one that starts it which signals wait, and so does a process: the threads of a cluster
-    are started with it, and start all its workers.
-    """
-    resource_tracker.ensure_running()  # whichever thread starts it lets the signal through from then on
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 _graders: dict[Order, Grader] = {}  # of this worker process; one
 
 
@@ -161,5 +149,6 @@ def _new_grader(order: Order) -> Grader:
     from autograder.grading.grader import Grader
 
     grader = Grader(lesson, released, order.layers, order.missing, slot, zygote).__enter__()
+    gc.freeze()  # the packs stay, and to look at them over and over takes a third of a second
     atexit.register(grader.__exit__, None, None, None)
     return grader

@@ -17,7 +17,7 @@ from autograder.grading.cell_outputs import Shown, shown
 from autograder.grading.results import Reason
 from autograder.held import Held, lower_assurance, withheld
 from autograder.judge import Said, decide, read, understood
-from autograder.judging import cases_of, request
+from autograder.judging import request
 from autograder.messages import Tree, encode
 from autograder.packs import ExercisePack
 from autograder.sandbox.cgroups import Slot
@@ -156,7 +156,7 @@ class Talk:
         places = list(range(sum(len(pack.cases) for pack in packs)))
         if order:
             order.shuffle(places)
-        cases = cases_of(packs)
+        cases = [case for pack in packs for case in pack.cases]
         entry = course().find(name)[1]
         seconds = entry.seconds or course().limits.seconds
         given, held = withheld([cases[place] for place in places])

@@ -10,7 +10,7 @@ import threading
 
 import torch
 
-from autograder.messages import encode
+from autograder.messages import encode, nested
 from autograder.runner import run
 from crosstalk.course import course
 
@@ -40,7 +40,7 @@ def warm_up() -> None:
     request = {
         "exercise": exercise, "source": _ANSWER.format(name=exercise), "setup": "", "earlier": [], "own_pieces": False,
         "forbidden": [], "seconds": 60.0, "output_bytes": 1_000,
-        "cases": [{"scenario": scenario, "inputs": inputs} for scenario in ("call", "gradients")],
+        "cases": [nested({"scenario": scenario, "inputs": inputs}) for scenario in ("call", "gradients")],
     }  # fmt: skip
     for _ in run(encode(request)):
         pass
