@@ -31,7 +31,7 @@ from autograder.grading.run import WRITE_EVERY
 from crosstalk.course import Lesson, course
 
 TOOLS = Path(sys.executable).parent
-OURS = ("read", "fork", "walls", "judge", "notebook")  # of the time; the rest is the student's code
+OURS = ("read", "fork", "walls", "ask", "judge", "notebook", "other")  # of the time; the rest is the student's code
 
 
 def call(folder: Path, *command: str) -> float:

@@ -36,7 +36,7 @@ _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: orphans below this process become its
 _PATIENCE = 120.0  # seconds for what has to happen on a busy machine
 _PAUSE = 0.05  # seconds between two looks
 # How often each is drawn; where none of the kind runs, another is.
-_WEIGHTS = {"command": 11, "worker": 8, "launcher": 6, "zygote": 10, "child": 20, "tracker": 1}
+_WEIGHTS = {"command": 11, "nursery": 2, "worker": 8, "launcher": 6, "zygote": 10, "child": 20, "tracker": 1}
 _NEW_VERSIONS = 10  # submissions that are handed in anew where all are graded and too few processes were killed
 
 
@@ -119,7 +119,9 @@ def _kind(pid: int, parent: str) -> str:
     """What a process is, by its parent's kind; "" while it is being started."""
     line = " ".join(psutil.Process(pid).cmdline())
     if parent == "command":
-        return "tracker" if "resource_tracker" in line else "worker" if "spawn_main" in line else ""
+        return "tracker" if "resource_tracker" in line else "nursery" if "forkserver" in line else ""
+    if parent == "nursery":
+        return "worker"
     if parent == "worker":
         return "launcher" if "autograder.sandbox.zygote" in line else ""
     return {"launcher": "zygote", "zygote": "child"}.get(parent, "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from autograder.grading.cell_outputs import Shown, shown
@@ -31,6 +32,7 @@ GRACE_SECONDS = 5.0  # beside the exercise's own, for an answer that is interrup
 MAX_REPLY_BYTES = 64 * 2**20  # of all that is said of one exercise in one round
 MAX_QUESTIONS = 20_000  # to the tiny models of one exercise in one round
 _KILLED = -9
+_PARTS = ("fork", "walls", "ask", "cells", "judge")  # of the time that is waited for
 
 
 class Fault(Exception):
@@ -75,9 +77,10 @@ class Talk:
     zygote: Zygote
     seed: str
     slot: Slot | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: {"fork": 0.0, "walls": 0.0, "cells": 0.0, "judge": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("fork", "walls", "ask", "cells", "judge"), 0.0)
+    )
     _child: Child | None = None
-    _cpu_seconds: float = 0.0  # that the child may use
     _killed_before: int = 0  # for lack of memory, in the slot, when the child was forked
 
     def judge(self, answers: Mapping[str, str], problems: Mapping[str, str], elsewhere: Mapping[str, frozenset[str]],
@@ -128,6 +131,8 @@ class Talk:
                 found[name] = Judged(Verdict(name, 0, most, problem=problems.get(name, _NO_CELL.format(name=name))))
             else:
                 found[name] = self._decided(name, most, said[name], elsewhere.get(name, frozenset()))
+        with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
+            self._fork_ahead()
         return found, outputs
 
     def _tried(self, answers: Mapping[str, str], problems: Mapping[str, str]) -> list[str]:
@@ -159,8 +164,10 @@ class Talk:
         cases = [case for pack in packs for case in pack.cases]
         entry = course().find(name)[1]
         seconds = entry.seconds or course().limits.seconds
+        began = time.perf_counter()
         given, held = withheld([cases[place] for place in places])
         asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
+        self.seconds["ask"] += time.perf_counter() - began
         said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
         said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()
                       if 0 <= index < len(places)}  # fmt: skip
@@ -179,26 +186,41 @@ class Talk:
     def _replies(self, name: str, asking: bytes, seconds: float, held: Held | None, most: int) -> list[Tree]:
         """Ask the child, answer what it asks back, and return what it says, up to and with its end."""
         child = self._running()
-        began = time.perf_counter()
         until = time.monotonic() + seconds + GRACE_SECONDS
         replies: list[Tree] = []
         left, questions = MAX_REPLY_BYTES, 0
         try:
-            child.send(asking, until)
+            self._send(child, asking, until)
             while len(replies) < most:
-                content = child.receive(left, until)
+                content = self._received(child, left, until)
                 left -= len(content)
+                began = time.perf_counter()
                 message = read(content)
                 if message.get("what") == "ask" and held is not None and questions < MAX_QUESTIONS:
                     questions += 1
-                    child.send(encode(held.answer(message)), until)
+                    answer = encode(held.answer(message))
+                    self.seconds["judge"] += time.perf_counter() - began
+                    self._send(child, answer, until)
                     continue
                 replies.append(message)
+                self.seconds["judge"] += time.perf_counter() - began
                 if message.get("what") == "end":
                     return replies
             raise TooMuch("more was said than there are cases")
         except WireError as error:
             raise self._fault(name, error) from None
+
+    def _send(self, child: Child, message: bytes, until: float) -> None:
+        began = time.perf_counter()
+        try:
+            child.send(message, until)
+        finally:
+            self.seconds["cells"] += time.perf_counter() - began
+
+    def _received(self, child: Child, most: int, until: float) -> bytes:
+        began = time.perf_counter()
+        try:
+            return child.receive(most, until)
         finally:
             self.seconds["cells"] += time.perf_counter() - began
 
@@ -226,7 +248,7 @@ class Talk:
             SandboxError: somebody outside did it, or the machine is short of memory. It was no other process of the
                 submission: the child is the first of its namespace, which nobody in there can kill.
         """
-        if ended.cpu_seconds >= self._cpu_seconds:
+        if ended.cpu_seconds >= self._budget.cpu_seconds:
             return Fault("took too long", name)
         if self.slot and self.slot.out_of_memory_kills() > self._killed_before and self.slot.used_up():
             return Fault("was killed", name)
@@ -238,15 +260,26 @@ class Talk:
     def _running(self) -> Child:
         if self._child is None:
             began = time.perf_counter()
-            limits = course().limits
-            allowed = [entry.seconds or limits.seconds for entry in self.lesson.exercises]
-            budget = Budget(2 * (sum(allowed) + limits.seconds), limits.memory_mb)
-            self._cpu_seconds = budget.cpu_seconds
+            if not self.zygote.has_forked_ahead:
+                self._fork_ahead()
             self._killed_before = self.slot.out_of_memory_kills() if self.slot else 0
-            self._child, walls = self.zygote.fork(budget)
-            self.seconds["walls"] += walls
-            self.seconds["fork"] += time.perf_counter() - began - walls
+            self._child, walls = self.zygote.fork(self._budget)
+            waited = time.perf_counter() - began
+            self.seconds["walls"] += min(walls, waited)  # it may have been ready before it was needed
+            self.seconds["fork"] += max(0.0, waited - walls)
         return self._child
+
+    def _fork_ahead(self) -> None:
+        if self.slot:
+            self.slot.reset()
+        self.zygote.fork_ahead(self._budget)
+
+    @property
+    def _budget(self) -> Budget:
+        """What a child may use: one, and those that come for other submissions of the lesson."""
+        limits = course().limits
+        allowed = [entry.seconds or limits.seconds for entry in self.lesson.exercises]
+        return Budget(2 * (sum(allowed) + limits.seconds), limits.memory_mb)
 
     def _drop(self) -> None:
         if self._child:

@@ -73,13 +73,11 @@ class Grader:
         Raises:
             SandboxError: the sandbox failed time and again, which is no fault of the submission's.
         """
-        began = time.perf_counter()
+        started = time.perf_counter()
         rebuilt = self._rebuilt(content, reasons)
-        read = time.perf_counter() - began
+        read = time.perf_counter() - started
         for attempt in range(_ATTEMPTS):
             try:
-                if self.slot:
-                    self.slot.reset()
                 talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self.slot)
                 judged, shown = talk.judge(rebuilt.answers, rebuilt.problems, rebuilt.elsewhere, _in_order(rebuilt))
                 break
@@ -93,10 +91,11 @@ class Grader:
         noted = list(dict.fromkeys([*reasons, *rebuilt.reasons, *of_answers]))
         cells = _filled_in(notebook, judged, {each.grade_id: each.outputs for each in shown}, noted)
         _tell(notebook, noted, self.missing)
-        return Graded(
-            student, self.lesson.id, key, timestamp, cells, noted, nbformat.writes(notebook, version=4),
-            {"read": read, **talk.seconds, "notebook": time.perf_counter() - began}, self.missing,
-        )  # fmt: skip
+        written = nbformat.writes(notebook, version=4)
+        ended = time.perf_counter()
+        seconds = {"read": read, **talk.seconds, "notebook": ended - began}
+        seconds["other"] = ended - started - sum(seconds.values())
+        return Graded(student, self.lesson.id, key, timestamp, cells, noted, written, seconds, self.missing)
 
     def _rebuilt(self, content: bytes | None, reasons: Sequence[Reason]) -> Rebuilt:
         if content is None:

@@ -109,6 +109,7 @@ class Zygote:
     _control: socket.socket | None = None
     _ready: bool = False
     _busy: bool = False
+    _ahead: socket.socket | None = None  # to a child that is being forked
 
     def __enter__(self) -> Self:
         self.start()
@@ -149,15 +150,27 @@ class Zygote:
         }  # fmt: skip
         self._ask(settings)
 
-    def fork(self, budget: Budget) -> tuple[Child, float]:
-        """A new child, walled in, and how many seconds it took itself to be so. An earlier child is ended."""
+    def fork_ahead(self, budget: Budget) -> None:
+        """Have the next child forked and walled in; other work can be done meanwhile. An earlier child is ended."""
         if self._control is None:
             raise SandboxError("the zygote has not been started")
         ours, theirs = socket.socketpair()
         try:
-            request = {**vars(budget), "patience": 0.0}
-            socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+            socket.send_fds(self._control, [json.dumps({**vars(budget), "patience": 0.0}).encode()], [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
+        finally:
             theirs.close()
+        self._ahead = ours
+
+    def fork(self, budget: Budget) -> tuple[Child, float]:
+        """The child forked ahead, or else a new one, and how many seconds it took itself to be walled in."""
+        if self._ahead is None:
+            self.fork_ahead(budget)
+        assert self._ahead is not None
+        ours, self._ahead = self._ahead, None
+        try:
             self._reply(FORK_SECONDS)
             self._busy = True
             first = json.loads(wire.receive(ours, 10_000, time.monotonic() + FORK_SECONDS))
@@ -168,6 +181,11 @@ class Zygote:
             ours.close()
             raise SandboxError(f"A child could not be walled in: {first['why']}.")
         return Child(ours), float(first["seconds"])
+
+    @property
+    def has_forked_ahead(self) -> bool:
+        """Does a child wait to be taken by `fork`?"""
+        return self._ahead is not None
 
     def end(self, child: Child, patience: float = 0.0) -> Ended | None:
         """End a child, if it has not ended within ``patience`` seconds; None if there was none any more."""
@@ -187,6 +205,9 @@ class Zygote:
 
     def close(self) -> None:
         """End it and its child, at once."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self._control is not None:
             self._control.close()
             self._control = None
