@@ -453,7 +453,8 @@ print(f"largest difference from PyTorch's: {(normed - F.layer_norm(live, (16,)))
 #
 # $$f(x) = W_2 \max(0,\; W_1 x + b_1) + b_2$$
 #
-# This one is given. Read it line by line; for your answers, the set-up cell brings the same from `crosstalk.layers`.
+# This one is given. Read it line by line; for your answers, the set-up cell brings the same from `crosstalk.layers`,
+# with its backward pass written out so that training needs less memory.
 
 
 # %%

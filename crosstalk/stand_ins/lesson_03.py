@@ -84,8 +84,8 @@ class EncoderLayer(nn.Module):
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, length, d_model), mask → (batch, length, d_model)."""
-        attended, _ = self.attention(self.attention_norm(states), mask=mask)
-        states = states + self.dropout(attended)
+        # No name for what is added: a name would hold on to its memory.
+        states = states + self.dropout(self.attention(self.attention_norm(states), mask=mask)[0])
         return states + self.dropout(self.feed_forward(self.feed_forward_norm(states)))
 
 

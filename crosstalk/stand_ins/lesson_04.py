@@ -88,10 +88,9 @@ class DecoderLayer(nn.Module):
         Returns:
             (batch, target, d_model)
         """
-        attended, _ = self.self_attention(self.self_attention_norm(states), mask=target_mask)
-        states = states + self.dropout(attended)
-        read, _ = self.cross_attention(self.cross_attention_norm(states), memory, memory_mask)
-        states = states + self.dropout(read)
+        # No names for what is added: they would hold on to its memory.
+        states = states + self.dropout(self.self_attention(self.self_attention_norm(states), mask=target_mask)[0])
+        states = states + self.dropout(self.cross_attention(self.cross_attention_norm(states), memory, memory_mask)[0])
         return states + self.dropout(self.feed_forward(self.feed_forward_norm(states)))
 
 
