@@ -20,7 +20,7 @@ from attacks.handing_in import (
     grader,
     honest,
     lesson_called,
-    little_time,
+    answers_may_take,
     released,
     score,
     told,
@@ -78,7 +78,7 @@ def first(hidden: Path) -> Iterator[Grader]:
 
 def grade_and_go_on(first: Grader, attack: Attack) -> Graded:
     """What comes of an attack; afterwards an honest submission still gets all points."""
-    with little_time() if attack.hangs else nullcontext():
+    with answers_may_take() if attack.hangs else nullcontext():
         graded = first.grade("mallory", content(with_answers(LESSON, {attack.exercise: attack.source})))
     after = first.grade("alice", content(honest(LESSON)))
     assert (score(after), after.reasons) == (LESSON.points, [])
@@ -108,7 +108,7 @@ def test_attack_earns_nothing(first: Grader, attack: Attack) -> None:
 
 @pytest.mark.parametrize("source", STRANGE_VALUES.values(), ids=STRANGE_VALUES)
 def test_whatever_is_returned_or_raised_is_told_in_few_words(first: Grader, source: str) -> None:
-    with little_time(2):
+    with answers_may_take(2):
         graded = grade_and_go_on(first, Attack("strange", "", source, hangs=False))
     assert score(graded) == 0
     assert len(told(graded)) < MOST_TOLD
@@ -149,10 +149,13 @@ def softmax_packs(first: Grader) -> list[ExercisePack]:
 # Judges an answer to `softmax` by all packs in the process in which it runs, as a notebook does.
 _IN_ONE_PROCESS = """
 import sys
+from attacks.handing_in import answers_may_take
 from autograder.judging import judge_source
 
-print(judge_source("softmax", sys.stdin.read()).points)
+with answers_may_take({seconds}):
+    print(judge_source("softmax", sys.stdin.read()).points)
 """
+_LONG = 600.0  # seconds: a search takes two, but a busy machine is not what is looked at
 
 
 @pytest.mark.parametrize("search", ["among objects", "in memory", "in frames"])
@@ -161,11 +164,13 @@ def test_nothing_that_is_expected_is_in_reach(first: Grader, hidden: Path, searc
     packs = softmax_packs(first)
     source = {"among objects": lambda: reading.among_objects(packs), "in memory": lambda: reading.in_memory(packs),
               "in frames": reading.in_frames}[search]()  # fmt: skip
-    graded = grade_and_go_on(first, Attack(search, "", source))
+    with answers_may_take(_LONG):
+        graded = grade_and_go_on(first, Attack(search, "", source))
     assert (score(graded), graded.reasons) == (0, [])
     # The process is a new one, for this one holds whatever other tests have left.
-    together = subprocess.run([sys.executable, "-c", _IN_ONE_PROCESS], input=source, capture_output=True, text=True,
-                              env={**os.environ, "CROSSTALK_HIDDEN_PACKS": str(hidden)})  # fmt: skip
+    together = subprocess.run([sys.executable, "-c", _IN_ONE_PROCESS.format(seconds=_LONG)], input=source,
+                              env={**os.environ, "CROSSTALK_HIDDEN_PACKS": str(hidden)}, cwd=Path(__file__).parent,
+                              capture_output=True, text=True)  # fmt: skip
     assert (together.stdout, together.stderr) == ("2.0\n", "")
 
 

@@ -109,7 +109,7 @@ def grader(lesson: Lesson, folder: Path, seed: str, edit: Callable[[NotebookNode
 
 
 @contextmanager
-def little_time(seconds: float = HANGING) -> Iterator[None]:
+def answers_may_take(seconds: float = HANGING) -> Iterator[None]:
     """Answers get so many seconds and not as many as course.toml says, so that tests of those that hang are quick."""
     limits = course().limits.model_copy(update={"seconds": seconds})
     hurried: Course = course().model_copy(update={"limits": limits})
