@@ -15,12 +15,12 @@ import pytest
 from attacks import handing_in, leaking, plain_nbgrader, reading
 from attacks.editing import AGAINST_OWN_CELLS, EDITS, with_own_cells
 from attacks.handing_in import (
+    answers_may_take,
     cell,
     content,
     grader,
     honest,
     lesson_called,
-    answers_may_take,
     released,
     score,
     told,
