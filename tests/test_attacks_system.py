@@ -267,18 +267,12 @@ def test_an_honest_answer_has_all_points(arena: Arena) -> None:
     assert arena.grade_honest() == arena.grader.lesson.points > 0
 
 
-@each(system.READING)
-def test_reads(arena: Arena, attack: Attack) -> None:
-    check(arena, attack)
+TRYING = {"reads": system.READING, "writes": system.WRITING, "ends": system.ENDING, "network": system.NETWORK,
+          "process": system.PROCESSES, "call": system.CALLS}  # fmt: skip
 
 
-@each(system.WRITING)
-def test_writes(arena: Arena, attack: Attack) -> None:
-    check(arena, attack)
-
-
-@each(system.ENDING)
-def test_ends(arena: Arena, attack: Attack) -> None:
+@each({f"{kind}: {name}": attack for kind, attacks in TRYING.items() for name, attack in attacks.items()})
+def test_attack(arena: Arena, attack: Attack) -> None:
     check(arena, attack)
 
 
@@ -293,21 +287,6 @@ def test_loop(arena: Arena, attack: Attack) -> None:
 @each(system.BOMBS)
 def test_bomb(arena: Arena, attack: Attack) -> None:
     check(arena, attack, SECONDS)
-
-
-@each(system.NETWORK)
-def test_network(arena: Arena, attack: Attack) -> None:
-    check(arena, attack)
-
-
-@each(system.PROCESSES)
-def test_process(arena: Arena, attack: Attack) -> None:
-    check(arena, attack)
-
-
-@each(system.CALLS)
-def test_call(arena: Arena, attack: Attack) -> None:
-    check(arena, attack)
 
 
 @each(system.LEFT)

@@ -697,6 +697,20 @@ class Legacy:
         return Attack(self.left + "\n" + self.looked).source(places)
 
 
+def _by_number(kind: str, *size: str) -> Legacy:
+    """What System V lets processes share: whoever knows its number can have it."""
+    make, look = ", ".join(["0x51AC0DE", *size, "0o1600"]), ", ".join(["0x51AC0DE", *("0" for _ in size), "0"])
+    return Legacy(
+        f"_libc.{kind}get({make})",
+        f"""
+number = _libc.{kind}get({look})
+if number >= 0:
+    found("what was left")
+    _libc.{kind}ctl(number, 0, 0)
+""",
+    )
+
+
 LEFT = {
     "files": Legacy(
         """
@@ -713,33 +727,9 @@ for folder in (tempfile.gettempdir(), "/dev/shm", "/var/tmp", "."):
         os.unlink(folder + "/left-by-an-attack")
 """,
     ),
-    "shared memory": Legacy(
-        "_libc.shmget(0x51AC0DE, 4096, 0o1600)",
-        """
-number = _libc.shmget(0x51AC0DE, 0, 0)
-if number >= 0:
-    found("a segment")
-    _libc.shmctl(number, 0, 0)
-""",
-    ),
-    "semaphores": Legacy(
-        "_libc.semget(0x51AC0DE, 1, 0o1600)",
-        """
-number = _libc.semget(0x51AC0DE, 0, 0)
-if number >= 0:
-    found("a semaphore")
-    _libc.semctl(number, 0, 0)
-""",
-    ),
-    "queues": Legacy(
-        "_libc.msgget(0x51AC0DE, 0o1600)",
-        """
-number = _libc.msgget(0x51AC0DE, 0)
-if number >= 0:
-    found("a queue")
-    _libc.msgctl(number, 0, 0)
-""",
-    ),
+    "shared memory": _by_number("shm", "4096"),
+    "semaphores": _by_number("sem", "1"),
+    "queues": _by_number("msg"),
     "named semaphores": Legacy(
         "_libc.sem_open(b'/left-by-an-attack', os.O_CREAT, 0o600, 1)",
         """
