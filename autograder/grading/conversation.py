@@ -227,7 +227,7 @@ class Talk:
     def _fault(self, name: str, error: WireError) -> Fault:
         child, self._child = self._child, None
         assert child is not None
-        ended = self.zygote.end(child, patience=1.0 if isinstance(error, Closed) else 0.0)
+        ended = self.zygote.end(child, patience=3.0 if isinstance(error, Closed) else 0.0)
         match error:
             case Late():
                 return Fault("took too long", name)
