@@ -9,6 +9,7 @@ import symtable
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ def _note(shell: Any, info: Any) -> None:
         _cell_ids[len(shell.history_manager.input_hist_raw)] = cell_id
 
 
+@lru_cache(maxsize=100)  # most cells of a submission are those of the lesson
 def _names(source: str) -> frozenset[str] | None:
     """The names that a cell binds at its top level, or None if it is not plain Python."""
     try:

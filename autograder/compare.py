@@ -38,11 +38,22 @@ def same(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor) and _same_tensor(expected, got, slack)
     if isinstance(expected, dict):
-        return (isinstance(got, dict) and expected.keys() == got.keys()
-                and all(same(expected[key], got[key], slack) for key in expected))  # fmt: skip
-    if isinstance(expected, list | tuple):
-        return (isinstance(got, list | type(expected)) and len(expected) == len(got)
-                and all(same(e, g, slack) for e, g in zip(expected, got, strict=True)))  # fmt: skip
+        if not isinstance(got, dict) or expected.keys() != got.keys():
+            return False
+        pairs = [(expected[key], got[key]) for key in expected]
+    elif isinstance(expected, list | tuple):
+        if not isinstance(got, list | type(expected)) or len(expected) != len(got):
+            return False
+        pairs = list(zip(expected, got, strict=True))
+    else:
+        return _same_value(expected, got)
+    for one, other in pairs:  # noqa: SIM110 (all() takes longer, and every number of every known mistake comes here)
+        if not same(one, other, slack):
+            return False
+    return True
+
+
+def _same_value(expected: Tree, got: Tree) -> bool:
     if isinstance(expected, float) and isinstance(got, float):
         if not math.isfinite(expected):  # by a tolerance every number would be as good as infinity
             return expected == got or (expected != expected and got != got)
@@ -51,12 +62,12 @@ def same(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
 
 
 def _same_tensor(expected: torch.Tensor, got: torch.Tensor, slack: float) -> bool:
-    if expected.shape != got.shape or expected.dtype != got.dtype:
+    if expected.dtype != got.dtype:
         return False
-    if not expected.is_floating_point():
-        return torch.equal(expected, got)
     if torch.equal(expected, got):  # most are, and this is told in a fraction of the time
         return True
+    if expected.shape != got.shape or not expected.is_floating_point():
+        return False
     relative, absolute = TOLERANCE[expected.dtype]
     return torch.allclose(got, expected, rtol=slack * relative, atol=slack * absolute, equal_nan=True)
 

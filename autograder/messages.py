@@ -34,8 +34,10 @@ _DTYPES = {
     for dtype in (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
                   torch.float16, torch.bfloat16, torch.float32, torch.float64)
 }  # fmt: skip
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _NOT_FINITE = ("inf", "-inf", "nan")
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # closed or not, so that it takes linear time
+_MANY_DIGITS = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
 _MARKS = frozenset(("$tensor", "$tuple", "$dtype", "$float"))  # each stands alone in its dict
 
 
@@ -88,10 +90,19 @@ def in_layout(plain: torch.Tensor, stride: list[int]) -> torch.Tensor:
 
 def tensor_note(tensor: torch.Tensor) -> dict:
     """What must be known of a tensor beside its bytes."""
-    note: dict = {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
+    dtype = tensor.dtype
+    note: dict = {"dtype": _NAMES.get(dtype, str(dtype)), "shape": list(tensor.shape)}
     if not tensor.is_contiguous() and _fits(tensor.shape, strides := list(tensor.stride())):
         note["stride"] = strides
     return note
+
+
+def _size(tensor: torch.Tensor, note: dict) -> int:
+    """How many bytes a tensor asks for. Raises `MessageError` where `decode` would."""
+    size = tensor.nbytes
+    if 0 < size <= MAX_MESSAGE_BYTES and tensor.dtype in _NAMES and tensor.dim() <= MAX_DIMENSIONS:
+        return size
+    return _read_note(note)[2]
 
 
 def _read_note(note: Any) -> tuple[torch.dtype, list[int], int]:
@@ -140,34 +151,43 @@ def flatten(tree: Tree, tensors: list[torch.Tensor], depth: int = 0, parts: Part
     if depth > MAX_DEPTH:
         raise MessageError(f"nested deeper than {MAX_DEPTH}")
     if parts:
-        parts.count()
+        parts.count(1)
+    if isinstance(tree, torch.Tensor):
+        tensors.append(tree)
+        return {"$tensor": len(tensors) - 1}
+    if isinstance(tree, dict):
+        if parts:
+            parts.count(len(tree))
+        return {_key(key): flatten(value, tensors, depth + 1, parts) for key, value in tree.items()}
+    if isinstance(tree, str):
+        return _whole(tree)
     if tree is None or isinstance(tree, bool):
         return tree
-    if isinstance(tree, str):
-        return tree if tree.isascii() else tree.encode("utf-8", "replace").decode()  # half of a surrogate pair
+    if isinstance(tree, list):
+        return [flatten(item, tensors, depth + 1, parts) for item in tree]
     if isinstance(tree, int):
         if tree.bit_length() > 3 * MAX_DIGITS:
             raise MessageError("a number of very many digits cannot be sent")
         return tree
     if isinstance(tree, float):
         return tree if math.isfinite(tree) else {"$float": float.__repr__(tree)}
-    if isinstance(tree, torch.Tensor):
-        tensors.append(tree)
-        return {"$tensor": len(tensors) - 1}
-    if isinstance(tree, torch.dtype):
-        if (name := str(tree).removeprefix("torch.")) not in _DTYPES:
-            raise MessageError(f"{tree} cannot be sent")
-        return {"$dtype": name}
-    if isinstance(tree, list):
-        return [flatten(item, tensors, depth + 1, parts) for item in tree]
     if isinstance(tree, tuple):
         return {"$tuple": [flatten(item, tensors, depth + 1, parts) for item in tree]}
-    if isinstance(tree, dict):
-        if any(not isinstance(key, str) or key in _MARKS for key in tree):
-            raise MessageError("a dict with such keys cannot be sent")
-        return {flatten(key, tensors, depth, parts): flatten(value, tensors, depth + 1, parts)
-                for key, value in tree.items()}  # fmt: skip
+    if isinstance(tree, torch.dtype):
+        if tree not in _NAMES:
+            raise MessageError(f"{tree} cannot be sent")
+        return {"$dtype": _NAMES[tree]}
     raise MessageError(f"a {type(tree).__name__} cannot be sent")
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or key in _MARKS:
+        raise MessageError("a dict with such keys cannot be sent")
+    return _whole(key)
+
+
+def _whole(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()  # half of a surrogate pair
 
 
 class Parts:
@@ -176,9 +196,9 @@ class Parts:
     def __init__(self) -> None:
         self.found = 0
 
-    def count(self) -> None:
-        """One more."""
-        self.found += 1
+    def count(self, more: int) -> None:
+        """So many more."""
+        self.found += more
         if self.found > MAX_PARTS:
             raise MessageError(f"more than {MAX_PARTS:,} values cannot be sent")
 
@@ -234,7 +254,7 @@ def encode(message: Tree) -> bytes:
         tensors: list[torch.Tensor] = []
         tree = flatten(message, tensors, parts=Parts())
         notes = [tensor_note(tensor) for tensor in tensors]
-        size = sum(_read_note(note)[2] for note in notes)  # known before anything is copied
+        size = sum(map(_size, tensors, notes))  # known before anything is copied
         if size > MAX_MESSAGE_BYTES or len(notes) > MAX_TENSORS:
             raise MessageError(f"{len(notes):,} tensors of {size:,} bytes are more than allowed")
         header = json.dumps({"tree": tree, "tensors": notes}).encode()
@@ -303,7 +323,9 @@ def _header(text: bytes) -> dict[str, Any]:
     """The header, counted before it is parsed: each value of a list or dict takes far more room than its text."""
     if _parts(text) > MAX_PARTS:
         raise MessageError(f"the header has more than {MAX_PARTS:,} values")
-    header = json.loads(text.decode(), parse_int=_int, parse_constant=_constant, object_pairs_hook=_dict)
+    if _MANY_DIGITS.search(text) and _MANY_DIGITS.search(_TEXT.sub(b"", text)):  # in a text there may be any
+        raise MessageError("a number of very many digits")
+    header = json.loads(text.decode(), parse_constant=_constant, object_pairs_hook=_dict)
     if not isinstance(header, dict) or not isinstance(header["tensors"], list) or len(header) != 2:
         raise MessageError("the header is none of ours")
     if len(header["tensors"]) > MAX_TENSORS:
@@ -318,12 +340,6 @@ def _parts(header: bytes) -> int:
         header = _TEXT.sub(b"", header)
         found = sum(map(header.count, (b",", b"[", b"{")))
     return found
-
-
-def _int(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise MessageError("a number of very many digits")
-    return int(digits)
 
 
 def _constant(name: str) -> float:

@@ -108,8 +108,9 @@ def only_before(name: str, own: bool) -> Iterator[None]:
     """
     lesson, _ = course().find(name)
     stand_ins = sys.modules.get("crosstalk.stand_ins")
-    hidden = {key: module for key, module in sys.modules.items()
-              if key.startswith("crosstalk.stand_ins.lesson_") and int(key[-2:]) >= lesson.number}  # fmt: skip
+    names = [f"crosstalk.stand_ins.lesson_{each.number:02d}" for each in course().lessons
+             if each.number >= lesson.number]  # fmt: skip
+    hidden = {key: sys.modules[key] for key in names if key in sys.modules}
     for key in hidden:
         del sys.modules[key]
         if stand_ins:

@@ -10,8 +10,8 @@ _PACKAGED = Path(__file__).parent / "_course"  # filled in the wheel only, see p
 
 
 @cache
-def _upward(start: Path) -> Path | None:
-    for folder in (start, *start.parents):
+def _upward(start: str) -> Path | None:
+    for folder in (Path(start), *Path(start).parents):
         if (folder / "course.toml").is_file():
             return folder
     return None
@@ -39,7 +39,7 @@ def course_folder() -> Path:
     """
     if named := os.environ.get("CROSSTALK_COURSE"):
         return _named(named)
-    for start in (Path.cwd(), Path(__file__).parent):
+    for start in (os.getcwd(), os.path.dirname(__file__)):
         if found := _upward(start):
             return found
     if (_PACKAGED / "course.toml").is_file():

@@ -121,7 +121,9 @@ class Talk:
                 of_visible.cases |= {before + index: seen for index, seen in of_hidden.cases.items()}
             except Fault as fault:
                 faults[name] = fault.undetailed
-        self._drop()  # it is cleared away while its answers are judged
+        self._drop()
+        with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
+            self._fork_ahead()  # while the answers are judged
         found: dict[str, Judged] = {}
         for entry in self.lesson.exercises:
             name, most = entry.name, entry.points
@@ -131,8 +133,6 @@ class Talk:
                 found[name] = Judged(Verdict(name, 0, most, problem=problems.get(name, _NO_CELL.format(name=name))))
             else:
                 found[name] = self._decided(name, most, said[name], elsewhere.get(name, frozenset()))
-        with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
-            self._fork_ahead()
         return found, outputs
 
     def _tried(self, answers: Mapping[str, str], problems: Mapping[str, str]) -> list[str]:
@@ -264,14 +264,17 @@ class Talk:
                 self._fork_ahead()
             self._killed_before = self.slot.out_of_memory_kills() if self.slot else 0
             self._child, walls = self.zygote.fork(self._budget)
+            if self.slot:
+                self.slot.forget_peak()
             waited = time.perf_counter() - began
             self.seconds["walls"] += min(walls, waited)  # it may have been ready before it was needed
             self.seconds["fork"] += max(0.0, waited - walls)
         return self._child
 
     def _fork_ahead(self) -> None:
-        if self.slot:
-            self.slot.reset()
+        # With a child of a process namespace all that it has started ends, before the next is forked.
+        if self.slot and not self.zygote.layers.namespaces:
+            self.slot.kill()
         self.zygote.fork_ahead(self._budget)
 
     @property

@@ -139,7 +139,8 @@ def _filled_in(notebook: NotebookNode, judged: Mapping[str, Judged],
         if found:
             data = {"text/plain": repr(found.verdict), "text/html": html(found.verdict)}
             cell.execution_count = count
-            cell.outputs = [new_output("execute_result", data=data, execution_count=count)]
+            result = {"output_type": "execute_result", "data": data, "execution_count": count, "metadata": {}}
+            cell.outputs = [nbformat.from_dict(result)]
             results.append(CellResult(grade_id, found.verdict.points, settings["points"], data["text/plain"],
                                       data["text/html"], found.verdict.mistake, found.lower_assurance))  # fmt: skip
             continue

@@ -50,9 +50,8 @@ class Slot:
     _peak_fd: int | None = None  # cgroup v2 from Linux 6.12: the peak since it was last reset through this file
     _memory_bytes: int = 0
 
-    def reset(self) -> None:
-        """Make ready for the next submission: kill what is left, and forget the highest use of memory."""
-        self.kill()
+    def forget_peak(self) -> None:
+        """Forget the highest use of memory, for the next submission."""
         if self._peak_fd is not None:
             with contextlib.suppress(OSError):  # before Linux 6.12 the peak cannot be reset
                 os.pwrite(self._peak_fd, b"0", 0)
@@ -61,7 +60,7 @@ class Slot:
                 _write(group / "memory.max_usage_in_bytes", 0)
 
     def peak_bytes(self) -> int:
-        """The most memory used since :meth:`reset` (cgroup v2 before Linux 6.12: since the slot was made)."""
+        """The most memory used since :meth:`forget_peak` (cgroup v2 before Linux 6.12: since the slot was made)."""
         if self._peak_fd is not None:
             return int(os.pread(self._peak_fd, 64, 0))
         for hierarchy, group in self._groups:
