@@ -12,6 +12,7 @@ import threading
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from autograder.judging import judge_source
 from crosstalk.course import Course, ExerciseEntry, Lesson
@@ -94,6 +95,26 @@ def test_has_its_sentence(kind: str) -> None:
 def test_right_answer_passes() -> None:
     verdict = judge_source("softmax", RIGHT)
     assert verdict.passed and repr(verdict) == "2"
+
+
+def test_what_the_cell_calls_beside_its_answer_is_not_forbidden() -> None:
+    compared = "shares = torch.softmax(torch.ones(3), 0)\nprint(F.softmax(shares, 0) - softmax(shares))\n"
+    assert judge_source("softmax", f"{RIGHT}\n{compared}").passed
+
+
+def test_torch_is_as_it_was_after_a_check() -> None:
+    before = [torch.softmax, torch.Tensor.softmax, F.softmax, torch.log_softmax]
+    judge_source("softmax", RIGHT)
+    judge_source("softmax", body("return torch.softmax(scores, dim)"))
+    assert [torch.softmax, torch.Tensor.softmax, F.softmax, torch.log_softmax] == before
+    assert "softmax" not in vars(torch.Tensor)
+
+
+def test_a_forbidden_function_is_found_in_a_thread() -> None:
+    source = "from concurrent.futures import ThreadPoolExecutor\n" + body(
+        "with ThreadPoolExecutor(1) as pool:\n    return pool.submit(lambda: scores.softmax(dim)).result()"
+    )
+    assert "calls torch's `softmax`" in judge_source("softmax", source).problem
 
 
 def test_helper_in_another_cell() -> None:

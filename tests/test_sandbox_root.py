@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import time
 from pathlib import Path
 
@@ -46,3 +48,23 @@ def test_a_child_that_cannot_be_walled_in_says_why() -> None:
         pytest.raises(SandboxError, match="could not be walled in"),
     ):
         zygote.fork(Budget(cpu_seconds=20, memory_mb=2_048, scratch_mb=-1))
+
+
+def test_each_child_has_namespaces_of_its_own() -> None:
+    """Of the process, the network, messages and the machine's name: other ones than the last, and than ours."""
+    names = ["pid", "net", "ipc", "uts", "mnt", "user", "cgroup"]
+    looking = f"import os\n[os.readlink('/proc/self/ns/' + name) for name in {names}]"
+    with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
+        found = [ast.literal_eval(said(zygote, looking)["result"]) for _ in range(3)]
+    found.append([os.readlink(f"/proc/self/ns/{name}") for name in names])
+    for spaces in zip(*found, strict=True):
+        assert len(set(spaces)) == 4, spaces
+
+
+def test_a_child_forked_ahead_with_another_budget_is_not_used() -> None:
+    limit = "import resource\nresource.getrlimit(resource.RLIMIT_CPU)[0] > 100"
+    with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
+        zygote.fork_ahead(Budget(cpu_seconds=500, memory_mb=2_048))
+        assert said(zygote, limit)["result"] == "False"
+        zygote.fork_ahead(Budget(cpu_seconds=20, memory_mb=2_048))
+        assert said(zygote, limit)["result"] == "False"

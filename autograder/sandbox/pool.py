@@ -109,7 +109,7 @@ class Zygote:
     _control: socket.socket | None = None
     _ready: bool = False
     _busy: bool = False
-    _ahead: socket.socket | None = None  # to a child that is being forked
+    _ahead: tuple[socket.socket, Budget] | None = None  # to a child that is being forked, and what it may use
 
     def __enter__(self) -> Self:
         self.start()
@@ -162,14 +162,18 @@ class Zygote:
             raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
         finally:
             theirs.close()
-        self._ahead = ours
+        self._ahead = ours, budget
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
-        """The child forked ahead, or else a new one, and how many seconds it took itself to be walled in."""
+        """The child forked ahead with this budget, or else a new one, and how long it took itself to be walled in."""
+        if self._ahead and self._ahead[1] != budget:
+            self._ahead[0].close()
+            self._ahead = None
+            self._reply(FORK_SECONDS)
         if self._ahead is None:
             self.fork_ahead(budget)
         assert self._ahead is not None
-        ours, self._ahead = self._ahead, None
+        (ours, _), self._ahead = self._ahead, None
         try:
             self._reply(FORK_SECONDS)
             self._busy = True
@@ -206,7 +210,7 @@ class Zygote:
     def close(self) -> None:
         """End it and its child, at once."""
         if self._ahead is not None:
-            self._ahead.close()
+            self._ahead[0].close()
             self._ahead = None
         if self._control is not None:
             self._control.close()
