@@ -25,7 +25,7 @@ from honest_class import hand_in, release
 from crosstalk.course import course
 
 LESSON = course().lesson("00")
-KINDS = ("command", "workers", "zygotes", "children")
+KINDS = ("command", "nursery", "workers", "zygotes", "children")  # workers share with the nursery what it has loaded
 
 
 def class_folder(folder: Path, count: int) -> None:
@@ -53,12 +53,14 @@ def memory(command: psutil.Process) -> dict[str, float]:
     """MiB resident, by kind of process."""
     found = dict.fromkeys(KINDS, 0.0)
     found["command"] = resident(command)
-    for worker in below(command, "spawn_main"):
-        found["workers"] += resident(worker)
-        for launcher in below(worker, "autograder.sandbox.zygote"):
-            for zygote in below(launcher):
-                found["zygotes"] += resident(zygote)
-                found["children"] += sum(resident(child) for child in below(zygote))
+    for nursery in below(command, "forkserver"):
+        found["nursery"] += resident(nursery)
+        for worker in below(nursery):
+            found["workers"] += resident(worker)
+            for launcher in below(worker, "autograder.sandbox.zygote"):
+                for zygote in below(launcher):
+                    found["zygotes"] += resident(zygote)
+                    found["children"] += sum(resident(child) for child in below(zygote))
     return found
 
 

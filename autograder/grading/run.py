@@ -6,13 +6,13 @@ can be written again. So a run may be killed at any moment: the next one goes on
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 from nbformat import NotebookNode
@@ -22,7 +22,7 @@ from autograder.grading.environment import environment
 from autograder.grading.gradebook import Writer
 from autograder.grading.journal import Journal, digest, key
 from autograder.grading.lock import alone
-from autograder.grading.results import Graded
+from autograder.grading.results import Graded, Reason
 from autograder.grading.submissions import Submission, find, read
 from autograder.pack_files import pack_files
 from autograder.sandbox.pool import Layers
@@ -31,13 +31,22 @@ from crosstalk.course import Lesson
 WRITE_EVERY = 20  # results in one transaction
 
 
+class Timing(NamedTuple):
+    """How long a submission took, in seconds."""
+
+    student: str
+    total: float
+    cells: float  # of which the student's code
+
+
 @dataclass
 class Report:
-    """What a run has done so far."""
+    """What a run has done so far. It holds little of each submission: there may be very many."""
 
     to_grade: int = 0
     unchanged: int = 0  # graded before, as they are now
-    graded: list[Graded] = field(default_factory=list)  # without notebooks and reports, which would fill the memory
+    graded: list[Timing] = field(default_factory=list)
+    noted: dict[str, list[Reason]] = field(default_factory=dict)  # student → what was odd about what was graded
     refused: list[Submission] = field(default_factory=list)  # no student's folder that could be graded
     failures: list[Outcome] = field(default_factory=list)  # faults of the machine or of ours
     unwritten: dict[str, str] = field(default_factory=dict)  # student → why the gradebook does not take the result
@@ -48,9 +57,16 @@ class Report:
         """How many of those to grade this run is through with."""
         return len(self.graded) + len(self.failures)
 
+    def add(self, graded: Graded) -> None:
+        """One more is graded."""
+        total, cells = sum(graded.seconds.values()), graded.seconds.get("cells", 0.0)
+        self.graded.append(Timing(graded.student, total, cells))
+        if graded.reasons:
+            self.noted[graded.student] = graded.reasons
+
     def reasons(self) -> Counter[str]:
         """How many submissions have which kind of reason."""
-        kinds = [{reason.kind for reason in graded.reasons} for graded in self.graded]
+        kinds = [{reason.kind for reason in reasons} for reasons in self.noted.values()]
         kinds += [{reason.kind for reason in submission.reasons} for submission in self.refused]
         return Counter(kind for each in kinds for kind in each)
 
@@ -68,7 +84,7 @@ class Options:
 
     students: list[str] | None = None
     workers: int = 1
-    layers: Layers = dataclasses.field(default_factory=Layers)
+    layers: Layers = field(default_factory=Layers)
     missing: str = ""
     again: bool = False
 
@@ -176,7 +192,7 @@ def _grade_new(tasks: Iterator[Task], order: Order, journal: Journal, writer: Wr
             else:
                 journal.record(outcome.graded, anew=options.again)
                 waiting.append(outcome.graded)
-                report.graded.append(dataclasses.replace(outcome.graded, notebook="", cells=[]))
+                report.add(outcome.graded)
             if len(waiting) >= WRITE_EVERY:
                 _write(journal, writer, waiting, report)
                 waiting = []

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autograder.grading.results import Graded
-from autograder.grading.run import Report
+from autograder.grading.run import Report, Timing
 from autograder.sandbox.layers import Layer
 
 _SLOWEST = 5
@@ -62,9 +61,9 @@ def show_report(report: Report, console: Console) -> None:
 
 
 def _show_notes(report: Report, console: Console) -> None:
-    for graded in report.graded:
-        for reason in graded.reasons:
-            console.print(f"{graded.student}: {reason.sentence}", markup=False, highlight=False)
+    for student, reasons in report.noted.items():
+        for reason in reasons:
+            console.print(f"{student}: {reason.sentence}", markup=False, highlight=False)
     for submission in report.refused:
         for reason in submission.reasons:
             console.print(f"{submission.student}: {reason.sentence}", markup=False, highlight=False)
@@ -75,12 +74,11 @@ def _show_notes(report: Report, console: Console) -> None:
         console.print(f"{student}: {why}", markup=False, highlight=False)
 
 
-def _show_slowest(graded: Sequence[Graded], console: Console) -> None:
+def _show_slowest(graded: Sequence[Timing], console: Console) -> None:
     table = Table("slowest", "seconds", "of which the student's code")
-    for each in sorted(graded, key=lambda each: -sum(each.seconds.values()))[:_SLOWEST]:
-        table.add_row(each.student, f"{sum(each.seconds.values()):.2f}", f"{each.seconds.get('cells', 0.0):.2f}")
-    middle = median(sum(each.seconds.values()) for each in graded)
-    table.add_row("[dim]median of all[/dim]", f"{middle:.2f}", "")
+    for each in sorted(graded, key=lambda each: -each.total)[:_SLOWEST]:
+        table.add_row(each.student, f"{each.total:.2f}", f"{each.cells:.2f}")
+    table.add_row("[dim]median of all[/dim]", f"{median(each.total for each in graded):.2f}", "")
     console.print(table)
 
 
