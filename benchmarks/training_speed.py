@@ -3,11 +3,15 @@
     python benchmarks/training_speed.py
 
 Both train on the same batches of words with the same optimiser in the same precision, turn by turn in one process.
+Ours is the model of the course's own pieces (the stand-ins), with the attention that the lessons build or with
+`lean_attention`; and, in the last rows, of the solutions as they are printed, with softmax and layer norm written out.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -17,6 +21,10 @@ import torch
 from torch import nn
 from torch.profiler import profile
 
+from autograder import solutions
+from autograder.packs import cases_hash
+from crosstalk import my_model
+from crosstalk.course import course
 from crosstalk.data import cmudict
 from crosstalk.data.cmudict import LETTERS, PAD, PHONEMES, START
 from crosstalk.data.word_batches import WordBatches
@@ -27,7 +35,8 @@ from crosstalk.stand_ins.lesson_02 import causal_mask, masked_attention
 from crosstalk.stand_ins.lesson_03 import TokenEmbedding
 from crosstalk.stand_ins.lesson_05 import train_step
 
-ATTENTIONS = {"the lessons'": masked_attention, "lean": lean_attention}  # what our model attends with
+OURS: dict[str, Callable | None] = {"the lessons' attention": masked_attention, "lean attention": lean_attention,
+                                    "the solutions line by line": None}  # fmt: skip
 SIZES = {"d 128, 3+2 layers (the lessons')": Size(), "d 256, 3+2 layers": Size(256, 4, 1024)}
 WARM_UP, ROUNDS, STEPS, BATCH = 3, 21, 5, 128
 CPU = torch.device("cpu")
@@ -56,10 +65,22 @@ class Peer(nn.Module):
         return self.generator(states)
 
 
-def built(which: str, size: Size, attention: Callable) -> nn.Module:
-    """The model of one side, ready to train."""
+def built(which: str, size: Size, attention: Callable | None) -> nn.Module:
+    """The model of one side, ready to train; ours of a student's pieces where no attention is given."""
     torch.manual_seed(0)
-    return (word_model(size, own=False, attention=attention) if which == "ours" else Peer(size)).train()
+    ours = word_model(size, own=attention is None, attention=attention)
+    return (ours if which == "ours" else Peer(size)).train()
+
+
+def keep_solutions(folder: str) -> None:
+    """Have a student who has handed in all solutions of lessons 01 to 05, with their work in this folder."""
+    os.environ["CROSSTALK_WORK"] = folder
+    for lesson in course().lessons[1:6]:
+        notebook = solutions.read_source(lesson)
+        for name in (entry.name for entry in lesson.exercises):
+            source = solutions.answer_source(notebook, name)
+            my_model.keep(name, source, solutions.setup_source(notebook), cases_hash(name))
+            assert my_model.is_own(name)
 
 
 def batches() -> WordBatches:
@@ -100,11 +121,12 @@ def peak_megabytes(model: nn.Module, bfloat16: bool) -> float:
 def main() -> None:
     """Print the table."""
     warnings.filterwarnings("ignore", "enable_nested_tensor")  # PyTorch's own, about a shortcut for inference
-    head = ("size", "attention of ours", "precision", "ours, steps/s", "nn.Transformer, steps/s", "ratio",
+    head = ("size", "ours", "precision", "ours, steps/s", "nn.Transformer, steps/s", "ratio",
             "peak memory, ours / theirs (MB)")  # fmt: skip
     print(f"| {' | '.join(head)} |\n{'| --- ' * len(head)}|")
-    for label, size in SIZES.items():
-        for (name, attention), bfloat16 in product(ATTENTIONS.items(), (False, True)):
+    with tempfile.TemporaryDirectory() as work:
+        keep_solutions(work)
+        for (label, size), (name, attention), bfloat16 in product(SIZES.items(), OURS.items(), (False, True)):
             models = {which: built(which, size, attention) for which in ("ours", "theirs")}
             ours, theirs = steps_per_second(models, bfloat16).values()
             memory = [peak_megabytes(model, bfloat16) for model in models.values()]
