@@ -48,7 +48,8 @@ class _FeedForward(torch.autograd.Function):
     ) -> torch.Tensor:
         wide = F.linear(states, expand, expand_bias).relu_()  # (…, d_ff)
         ctx.save_for_backward(states, expand, contract, wide)
-        return F.linear(wide, contract, contract_bias)
+        # Not F.linear, which gives a view: nobody could change that in place, as dropout may.
+        return (wide @ contract.T).add_(contract_bias)
 
     @staticmethod
     @once_differentiable

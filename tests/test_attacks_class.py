@@ -27,7 +27,6 @@ from autograder.classroom import classroom
 from autograder.grading.class_folder import course_directory
 from autograder.grading.class_folder import released as released_in
 from autograder.grading.gradebook import Writer
-from autograder.grading.results import Graded
 from autograder.grading.run import Options, Report, grade
 from crosstalk.places import course_folder
 
@@ -209,7 +208,6 @@ class Class:
     folder: Path
     first: Report
     again: Report
-    graded: dict[str, Graded]
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +220,7 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Class:
     )  # fmt: skip
     hand_in(folder / "submitted")
     first, again = graded_in(folder), graded_in(folder)
-    return Class(folder, first, again, {each.student: each for each in first.graded})
+    return Class(folder, first, again)
 
 
 def graded_in(folder: Path) -> Report:
@@ -233,15 +231,15 @@ def graded_in(folder: Path) -> Report:
 
 def test_nothing_is_lost(graded: Class) -> None:
     assert graded.first.failures == [] and graded.first.unwritten == {}
-    assert set(graded.graded) == set(HANDED)
+    assert {each.student for each in graded.first.graded} == set(HANDED)
     assert len(graded.first.graded) == len(HANDED) and len(graded.first.refused) == len(REFUSED)
 
 
 @pytest.mark.parametrize("student", HANDED)
 def test_has_its_reason_and_what_it_earned(graded: Class, student: str) -> None:
-    found, expected = graded.graded[student], HANDED[student]
-    kinds = {reason.kind for reason in found.reasons}
-    assert expected.kind in kinds if expected.kind else kinds == set(), found.reasons
+    reasons, expected = graded.first.noted.get(student, []), HANDED[student]
+    kinds = {reason.kind for reason in reasons}
+    assert expected.kind in kinds if expected.kind else kinds == set(), reasons
     with Gradebook(f"sqlite:///{graded.folder / 'gradebook.db'}") as book:
         assert book.find_submission(LESSON.id, student).score == expected.points
     assert (graded.folder / "autograded" / student / LESSON.id / NAME).is_file()

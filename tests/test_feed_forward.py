@@ -14,7 +14,7 @@ from crosstalk.layers import FeedForward
 from crosstalk.models import Size
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from training_speed import ATTENTIONS, built, peak_megabytes
+from training_speed import OURS, built, peak_megabytes
 
 
 def plain(block: FeedForward, states: torch.Tensor) -> torch.Tensor:
@@ -57,11 +57,23 @@ def test_what_the_backward_pass_needs_is_not_changed_by_it() -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("shape", [(5, 6), (2, 5, 6)])
+def test_what_comes_out_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    block, states = FeedForward(6, 10), torch.randn(shape)
+
+    def doubled(forward: Callable) -> Callable:
+        return lambda block, leaf: forward(block, leaf).mul_(2.0)
+
+    written, simple = (
+        output_and_gradients(doubled(forward), block, states) for forward in (FeedForward.forward, plain)
+    )
+    torch.testing.assert_close(written, simple)
+
+
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("attention", ["the lessons' attention", "lean attention"])
 def test_training_needs_no_more_memory_than_pytorchs_transformer(attention: str, bfloat16: bool) -> None:
-    ours, theirs = (
-        peak_megabytes(built(which, Size(), ATTENTIONS[attention]), bfloat16) for which in ("ours", "theirs")
-    )
+    ours, theirs = (peak_megabytes(built(which, Size(), OURS[attention]), bfloat16) for which in ("ours", "theirs"))
     assert ours <= theirs

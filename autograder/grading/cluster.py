@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -67,7 +68,12 @@ def local_cluster(workers: int) -> LocalCluster:
     """So many workers here, over connections that only who started them can open: tasks are code."""
     return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0, security=True,
                         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its usual port may be taken
-                        silence_logs=logging.CRITICAL)  # fmt: skip
+                        env=_environment(), silence_logs=logging.CRITICAL)  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """Variables of ours as they are now: what workers are forked from began before a class's settings were read."""
+    return {name: value for name, value in os.environ.items() if name.startswith("CROSSTALK_")}
 
 
 def grade_all(order: Order, tasks: Iterable[Task], workers: int) -> Generator[Outcome, None, None]:

@@ -122,8 +122,9 @@ class Talk:
             except Fault as fault:
                 faults[name] = fault.undetailed
         self._drop()
-        with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
-            self._fork_ahead()  # while the answers are judged
+        if not self.zygote.has_forked_ahead:
+            with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
+                self._fork_ahead()  # while the answers are judged
         found: dict[str, Judged] = {}
         for entry in self.lesson.exercises:
             name, most = entry.name, entry.points

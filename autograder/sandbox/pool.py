@@ -154,6 +154,7 @@ class Zygote:
         """Have the next child forked and walled in; other work can be done meanwhile. An earlier child is ended."""
         if self._control is None:
             raise SandboxError("the zygote has not been started")
+        self._forget_ahead()
         ours, theirs = socket.socketpair()
         try:
             socket.send_fds(self._control, [json.dumps({**vars(budget), "patience": 0.0}).encode()], [theirs.fileno()])
@@ -166,11 +167,7 @@ class Zygote:
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
         """The child forked ahead with this budget, or else a new one, and how long it took itself to be walled in."""
-        if self._ahead and self._ahead[1] != budget:
-            self._ahead[0].close()
-            self._ahead = None
-            self._reply(FORK_SECONDS)
-        if self._ahead is None:
+        if self._ahead is None or self._ahead[1] != budget:
             self.fork_ahead(budget)
         assert self._ahead is not None
         (ours, _), self._ahead = self._ahead, None
@@ -190,6 +187,12 @@ class Zygote:
     def has_forked_ahead(self) -> bool:
         """Does a child wait to be taken by `fork`?"""
         return self._ahead is not None
+
+    def _forget_ahead(self) -> None:
+        if self._ahead:
+            self._ahead[0].close()
+            self._ahead = None
+            self._reply(FORK_SECONDS)  # that it was forked
 
     def end(self, child: Child, patience: float = 0.0) -> Ended | None:
         """End a child, if it has not ended within ``patience`` seconds; None if there was none any more."""
