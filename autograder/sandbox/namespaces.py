@@ -94,7 +94,7 @@ def _show(path: str) -> None:
 def network_for_next_child() -> None:
     """A network namespace without any network, for the child that this process forks next.
 
-    Made ahead, while another child is busy: the kernel takes some 10 ms for it when it clears an older one away.
+    Made ahead, while another child is busy: the kernel may take some ms for it when it clears an older one away.
     """
     unshare(linux.CLONE_NEWNET)
 
