@@ -77,9 +77,7 @@ class Talk:
     zygote: Zygote
     seed: str
     slot: Slot | None = None
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("fork", "walls", "ask", "cells", "judge"), 0.0)
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_PARTS, 0.0))
     _child: Child | None = None
     _killed_before: int = 0  # for lack of memory, in the slot, when the child was forked
 
