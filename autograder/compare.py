@@ -35,6 +35,8 @@ def same(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
 
     ``slack`` is a factor for the tolerance of tensors.
     """
+    if expected is got:
+        return True
     if isinstance(expected, torch.Tensor):
         return isinstance(got, torch.Tensor) and _same_tensor(expected, got, slack)
     if isinstance(expected, dict):
@@ -48,7 +50,7 @@ def same(expected: Tree, got: Tree, slack: float = 1.0) -> bool:
     else:
         return _same_value(expected, got)
     for one, other in pairs:  # noqa: SIM110 (all() takes longer, and every number of every known mistake comes here)
-        if not same(one, other, slack):
+        if one is not other and not same(one, other, slack):
             return False
     return True
 

@@ -12,6 +12,7 @@ import gc
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from autograder.messages import Tree, flatten, in_layout, nested, tensor_bytes, tensor_note, unflatten
+from autograder.messages import Tree, encode, flatten, in_layout, nested, tensor_bytes, tensor_note, unflatten
 from autograder.pack_files import hidden_file, visible_file
 from crosstalk.course import Lesson, course
 from crosstalk.places import write_atomically
@@ -50,6 +51,11 @@ class Case:
     def sent(self) -> torch.Tensor:
         """The same as a message."""
         return nested(self.tried)
+
+    @cached_property
+    def answered(self) -> bytes:
+        """What is expected, as a message."""
+        return encode(self.expected)
 
     def plain(self) -> dict[str, Tree]:
         """Its fields by name."""
@@ -118,10 +124,28 @@ def _plain(pack: Pack) -> dict[str, Any]:
     """The pack as plain dicts (`dataclasses.asdict` would copy every tensor, and rebuild tuples)."""
     exercises = {
         name: {**vars(exercise), "cases": [case.plain() for case in exercise.cases],
-               "mistakes": [vars(mistake) for mistake in exercise.mistakes]}
+               "mistakes": [{**vars(mistake), "observations": _odd(mistake, exercise.cases)}
+                            for mistake in exercise.mistakes]}
         for name, exercise in pack.exercises.items()
     }  # fmt: skip
     return {**vars(pack), "exercises": exercises}
+
+
+def _odd(mistake: Mistake, cases: Sequence[Case]) -> list[Tree]:
+    """What a mistake gives, with None where it is right to the last bit."""
+    return [None if encode(seen) == case.answered else seen
+            for seen, case in zip(mistake.observations, cases, strict=True)]  # fmt: skip
+
+
+def _exercise(plain: dict[str, Any]) -> ExercisePack:
+    cases = [Case(**case) for case in plain["cases"]]
+    mistakes = [
+        Mistake(mistake["name"], mistake["sentence"],
+                [case.expected if seen is None else seen
+                 for seen, case in zip(mistake["observations"], cases, strict=True)])
+        for mistake in plain["mistakes"]
+    ]  # fmt: skip
+    return ExercisePack(**{**plain, "cases": cases, "mistakes": mistakes})
 
 
 def from_file(path: Path) -> Pack:
@@ -143,11 +167,7 @@ def from_file(path: Path) -> Pack:
             for place in header["tensors"]
         ]
         tree = unflatten(header["tree"], tensors)
-        exercises = {
-            name: ExercisePack(**{**exercise, "cases": [Case(**case) for case in exercise["cases"]],
-                                  "mistakes": [Mistake(**mistake) for mistake in exercise["mistakes"]]})
-            for name, exercise in tree["exercises"].items()
-        }  # fmt: skip
+        exercises = {name: _exercise(exercise) for name, exercise in tree["exercises"].items()}
         return Pack(**{**tree, "exercises": exercises})
     except PackError:
         raise

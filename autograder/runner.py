@@ -27,7 +27,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from autograder.guard import Clock, captured_output, time_limit, unchanged_state
-from autograder.messages import MessageError, Tree, decode, encode, opened
+from autograder.messages import MessageError, Tree, decode, encode, nested, opened
 from autograder.scenarios import SCENARIOS
 from autograder.scenarios.asked import Ask, asking, held_elsewhere
 from autograder.scenarios.call import NotAccepted
@@ -66,7 +66,7 @@ class _Watch(TorchFunctionMode):
 _HOMES = (torch, torch.Tensor, torch.nn.functional, torch.special, torch._C._nn)
 
 
-class _Refusal:
+class _ForbiddenCalls:
     """While it is on, torch's functions and methods of some names raise `Forbidden` where the answer calls them.
 
     As a context it takes their places. What an answer cell calls beside its definition is nobody's business, so it is
@@ -116,7 +116,8 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
     ``cases`` (each a message of its own with scenario and inputs), ``seconds``, ``output_bytes``.
 
     Yields:
-        one ``definition`` message, one ``case`` message for each case tried, one ``end`` message.
+        one ``definition`` message, one ``case`` message for each case tried (the ``observation`` in it is a message of
+        its own), one ``end`` message.
     """
     asked = decode(request)
     sent, asked["cases"] = asked["cases"], [*map(opened, asked["cases"])]
@@ -127,7 +128,7 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
     caught: list[warnings.WarningMessage] = []
     # An interrupt may arrive anywhere; whatever was being done, the replies so far and the end are sent.
     with unchanged_state(), my_model.only_before(asked["exercise"], asked["own_pieces"]), \
-            _Refusal(asked["forbidden"], filename) as refusal:  # fmt: skip
+            _ForbiddenCalls(asked["forbidden"], filename) as refusal:  # fmt: skip
         began, answer = time.monotonic(), None
         with captured_output(asked["output_bytes"]) as output:
             ended: dict[str, Tree] = {"what": "end", "stopped": None}
@@ -150,11 +151,15 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
             left = asked["seconds"] - (time.monotonic() - began)
             _look_again(asked | {"cases": sent, "seconds": left}, filename, answer, raised, ask)
     for reply in (*replies, ended):
-        try:
-            yield encode(reply)
-        except MessageError as error:
-            what = f"a result that is too large or too deep to compare ({error})"
-            yield encode({"what": "case", "index": reply["index"], "observation": {"value": {"$kind": what}}})
+        own = {"observation": _nested(reply["observation"])} if "observation" in reply else {}
+        yield encode(reply | own)
+
+
+def _nested(observation: Tree) -> torch.Tensor:
+    try:
+        return nested(observation)
+    except MessageError as error:
+        return nested({"value": {"$kind": f"a result that is too large or too deep to compare ({error})"}})
 
 
 def _uninterrupted(ask: Ask) -> Ask:
@@ -177,7 +182,7 @@ def _uninterrupted(ask: Ask) -> Ask:
 
 
 def _try_all(asked: Mapping[str, Any], filename: str, replies: list[Tree], clock: Clock, ask: Ask | None,
-             refusal: _Refusal) -> Any:  # fmt: skip
+             refusal: _ForbiddenCalls) -> Any:  # fmt: skip
     """Have the answer defined, and try it on all cases; what is seen goes into ``replies``. Returns the answer."""
     name = asked["exercise"]
     namespace: dict[str, Any] = {"__name__": "answer", "__builtins__": builtins}
@@ -268,7 +273,7 @@ def _looked_at(answer: Any, name: str, filename: str, bound: bool) -> dict[str, 
     """The kind of thing the answer cell made, and its signature."""
     if not bound:
         return {"kind": "missing"}
-    if inspect.isfunction(answer) and answer.__code__.co_filename == __file__:  # see _Refusal
+    if inspect.isfunction(answer) and answer.__code__.co_filename == __file__:  # see _ForbiddenCalls
         answer = inspect.unwrap(answer)
     if inspect.isclass(answer):
         kind = "class" if answer.__module__ == "answer" else "library"

@@ -71,7 +71,7 @@ def _both_ways(name: str, source: str | None, part: slice) -> tuple[list[Tree], 
 def _observations(replies: Iterator[bytes]) -> list[Tree]:
     cases = [reply for reply in map(decode, replies) if reply["what"] == "case"]
     assert [case["index"] for case in cases] == list(range(len(cases)))
-    return [case["observation"] for case in cases]
+    return [opened(case["observation"]) for case in cases]
 
 
 def _sorted(tree: Tree) -> Tree:

@@ -131,3 +131,14 @@ def test_cases_can_be_drawn_from_any_words(lesson: Lesson, seed: str) -> None:
     """A class chooses its own words for the hidden cases, and finds out on the eve of the release."""
     for exercise in exercises_of(lesson).values():
         assert [exercise.inputs(sketch, seed) for sketch in exercise.cases]
+
+
+def test_what_a_mistake_gives_where_it_is_right_is_kept_once() -> None:
+    shared = 0
+    for exercise in visible_pack(course().lesson("01")).exercises.values():
+        for mistake in exercise.mistakes:
+            odd = [seen for seen, case in zip(mistake.observations, exercise.cases, strict=True)
+                   if seen is not case.expected]  # fmt: skip
+            shared += len(exercise.cases) - len(odd)
+            assert odd, f"{mistake.name} is right in every case"
+    assert shared

@@ -11,15 +11,21 @@ import pytest
 
 from autograder.messages import decode
 from autograder.sandbox.own_cells import OwnCell, cells_request
-from autograder.sandbox.pool import Budget, SandboxError, Zygote
+from autograder.sandbox.pool import Budget, Child, SandboxError, Zygote
 from crosstalk.places import course_folder
 
 pytestmark = pytest.mark.sandbox
 
+BUDGET = Budget(cpu_seconds=20, memory_mb=2_048)
 
-def said(zygote: Zygote, source: str) -> dict:
-    """What a new child says of one cell."""
-    child, _ = zygote.fork(Budget(cpu_seconds=20, memory_mb=2_048))
+
+def new_child(zygote: Zygote) -> Child:
+    child, _ = zygote.fork(BUDGET)
+    return child
+
+
+def said(child: Child, source: str) -> dict:
+    """What a child says of one cell."""
     until = time.monotonic() + 60
     child.send(cells_request([OwnCell("cell", source, True)], "", 10.0), until)
     return decode(child.receive(2**20, until))
@@ -36,10 +42,10 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_a_child_reads_what_it_is_given_and_can_write_beside(given: Path) -> None:
     with Zygote([], "", [course_folder() / "course.toml", given, given.parent / "missing"]) as zygote:
-        assert said(zygote, f"open({str(given)!r}).read(20)")["result"] == repr(given.read_text()[:20])
-        assert said(zygote, f"open({str(given)!r}, 'a')")["error"]["type"] in ("OSError", "PermissionError")
+        assert said(new_child(zygote), f"open({str(given)!r}).read(20)")["result"] == repr(given.read_text()[:20])
+        assert said(new_child(zygote), f"open({str(given)!r}, 'a')")["error"]["type"] in ("OSError", "PermissionError")
         writing = "import tempfile\nwith tempfile.TemporaryFile() as file:\n    found = file.write(b'four')\nfound"
-        assert said(zygote, writing)["result"] == "4"
+        assert said(new_child(zygote), writing)["result"] == "4"
 
 
 def test_a_child_that_cannot_be_walled_in_says_why() -> None:
@@ -55,7 +61,8 @@ def test_each_child_has_namespaces_of_its_own() -> None:
     names = ["pid", "net", "ipc", "uts", "mnt", "user", "cgroup"]
     looking = f"import os\n[os.readlink('/proc/self/ns/' + name) for name in {names}]"
     with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
-        found = [ast.literal_eval(said(zygote, looking)["result"]) for _ in range(3)]
+        children = [new_child(zygote) for _ in range(3)]  # all there at once: numbers are used again
+        found = [ast.literal_eval(said(child, looking)["result"]) for child in children]
     found.append([os.readlink(f"/proc/self/ns/{name}") for name in names])
     for spaces in zip(*found, strict=True):
         assert len(set(spaces)) == 4, spaces
@@ -65,7 +72,20 @@ def test_a_child_forked_ahead_with_another_budget_is_not_used() -> None:
     limit = "import resource\nresource.getrlimit(resource.RLIMIT_CPU)[0] > 100"
     with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
         zygote.fork_ahead(Budget(cpu_seconds=500, memory_mb=2_048))
-        assert said(zygote, limit)["result"] == "False"
+        assert said(new_child(zygote), limit)["result"] == "False"
         for _ in range(3):
-            zygote.fork_ahead(Budget(cpu_seconds=20, memory_mb=2_048))
-        assert said(zygote, limit)["result"] == "False"
+            zygote.fork_ahead(BUDGET)
+        assert said(new_child(zygote), limit)["result"] == "False"
+
+
+def test_the_next_child_is_ready_while_one_answers_and_outlives_it() -> None:
+    with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
+        first = new_child(zygote)
+        zygote.fork_ahead(BUDGET)
+        assert said(first, "1 + 1")["result"] == "2"
+        assert zygote.end(first) is not None
+        second = new_child(zygote)
+        assert second.place != first.place and said(second, "2 + 2")["result"] == "4"
+        assert zygote.end(first) is None  # it was there once
+        zygote.drop(second)
+        assert new_child(zygote).place == first.place

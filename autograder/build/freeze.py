@@ -12,7 +12,7 @@ from autograder import draw, observe, runner, solutions
 from autograder import exercise as exercise_module
 from autograder.exercise import Exercise, applied, exercises_of
 from autograder.judging import request
-from autograder.messages import Tree, decode
+from autograder.messages import Tree, decode, opened
 from autograder.packs import Case, ExercisePack, Mistake, Pack, hash_of
 from autograder.scenarios import SCENARIOS
 from crosstalk.course import Lesson
@@ -108,7 +108,7 @@ def _frozen(exercise: Exercise, setup: str, solution: str, seed: str) -> Exercis
 
 def _observations(pack: ExercisePack, source: str | None, setup: str) -> list[Tree]:
     replies = list(map(decode, runner.run(request(pack.name, source, setup, [pack], own_pieces=False))))
-    seen = {reply["index"]: reply["observation"] for reply in replies if reply["what"] == "case"}
+    seen = {reply["index"]: opened(reply["observation"]) for reply in replies if reply["what"] == "case"}
     if len(seen) != len(pack.cases):
         raise FreezeError(f"{pack.name}: this code could not be tried: {replies[0]}, {replies[-1]}\n{source}")
     return [seen[index] for index in range(len(pack.cases))]

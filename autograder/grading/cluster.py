@@ -23,7 +23,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from autograder.grading import nursery
 from autograder.grading.results import Graded, Reason
-from autograder.grading.zygotes import new_slot, zygote_for
+from autograder.grading.zygotes import new_slots, zygote_for
 from autograder.sandbox.pool import Layers, StartError
 from crosstalk.course import course
 
@@ -149,12 +149,12 @@ def _graded(order: Order, task: Task) -> str:
 
 def _new_grader(order: Order) -> Grader:
     lesson, released = course().lesson(order.lesson), nbformat.reads(order.released, as_version=4)
-    slot = new_slot()
-    zygote = zygote_for(lesson, released, order.layers, slot)
+    slots = new_slots()
+    zygote = zygote_for(lesson, released, order.layers, slots)
     zygote.launch()  # it loads torch while this process does
     from autograder.grading.grader import Grader
 
-    grader = Grader(lesson, released, order.layers, order.missing, slot, zygote).__enter__()
+    grader = Grader(lesson, released, order.layers, order.missing, slots, zygote).__enter__()
     gc.freeze()  # the packs stay, and to look at them over and over takes a third of a second
     atexit.register(grader.__exit__, None, None, None)
     return grader

@@ -68,7 +68,7 @@ class Talk:
         setup: the source of the set-up cell.
         zygote: that forks the children.
         seed: from which the order of hidden cases is drawn.
-        slot: the control groups that children run in, where there are some.
+        slots: the control groups that children run in by turns, where there are some.
     """
 
     lesson: Lesson
@@ -76,10 +76,10 @@ class Talk:
     setup: str
     zygote: Zygote
     seed: str
-    slot: Slot | None = None
+    slots: Sequence[Slot] = ()
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_PARTS, 0.0))
     _child: Child | None = None
-    _killed_before: int = 0  # for lack of memory, in the slot, when the child was forked
+    _killed_before: int = 0  # for lack of memory, in its slot, when the child was taken
 
     def judge(self, answers: Mapping[str, str], problems: Mapping[str, str], elsewhere: Mapping[str, frozenset[str]],
               own_cells: Sequence[OwnCell] = ()) -> tuple[dict[str, Judged], list[Shown]]:  # fmt: skip
@@ -120,9 +120,6 @@ class Talk:
             except Fault as fault:
                 faults[name] = fault.undetailed
         self._drop()
-        if not self.zygote.has_forked_ahead:
-            with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
-                self._fork_ahead()  # while the answers are judged
         found: dict[str, Judged] = {}
         for entry in self.lesson.exercises:
             name, most = entry.name, entry.points
@@ -160,16 +157,19 @@ class Talk:
         places = list(range(sum(len(pack.cases) for pack in packs)))
         if order:
             order.shuffle(places)
-        cases = [case for pack in packs for case in pack.cases]
+        all_cases = [case for pack in packs for case in pack.cases]
+        cases = [all_cases[place] for place in places]
         entry = course().find(name)[1]
         seconds = entry.seconds or course().limits.seconds
         began = time.perf_counter()
-        given, held = withheld([cases[place] for place in places])
+        given, held = withheld(cases)
         asking = request(name, source, self.setup, packs, own_pieces=False, cases=given)
         self.seconds["ask"] += time.perf_counter() - began
-        said = understood(self._replies(name, asking, seconds, held, len(cases) + 2))
-        said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()
-                      if 0 <= index < len(places)}  # fmt: skip
+        replies = self._replies(name, asking, seconds, held, len(cases) + 2)
+        began = time.perf_counter()
+        said = understood(replies, cases)
+        said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()}
+        self.seconds["judge"] += time.perf_counter() - began
         return said
 
     def _own(self, cells: Sequence[OwnCell]) -> list[Shown]:
@@ -236,11 +236,11 @@ class Talk:
         if not ended.of_itself:
             return Fault("ended the process", name, " (it hung up)")
         if ended.status == _KILLED:
-            return self._killed(name, ended)
+            return self._killed(name, child, ended)
         how = f" (signal {-ended.status})" if ended.status < 0 else f" (exit code {ended.status})"
         return Fault("ended the process", name, how)
 
-    def _killed(self, name: str, ended: Ended) -> Fault:
+    def _killed(self, name: str, child: Child, ended: Ended) -> Fault:
         """Why a child was killed, where the kernel did it for what the child had used.
 
         Raises:
@@ -249,7 +249,8 @@ class Talk:
         """
         if ended.cpu_seconds >= self._budget.cpu_seconds:
             return Fault("took too long", name)
-        if self.slot and self.slot.out_of_memory_kills() > self._killed_before and self.slot.used_up():
+        slot = self.slots[child.place] if self.slots else None
+        if slot and slot.out_of_memory_kills() > self._killed_before and slot.used_up():
             return Fault("was killed", name)
         if not self.zygote.layers.namespaces:
             return Fault("ended the process", name, " (signal 9)")
@@ -261,10 +262,13 @@ class Talk:
             began = time.perf_counter()
             if not self.zygote.has_forked_ahead:
                 self._fork_ahead()
-            self._killed_before = self.slot.out_of_memory_kills() if self.slot else 0
             self._child, walls = self.zygote.fork(self._budget)
-            if self.slot:
-                self.slot.forget_peak()
+            if self.slots:
+                slot = self.slots[self._child.place]
+                self._killed_before = slot.out_of_memory_kills()
+                slot.forget_peak()
+            with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
+                self._fork_ahead()  # while this one works
             waited = time.perf_counter() - began
             self.seconds["walls"] += min(walls, waited)  # it may have been ready before it was needed
             self.seconds["fork"] += max(0.0, waited - walls)
@@ -272,8 +276,8 @@ class Talk:
 
     def _fork_ahead(self) -> None:
         # With a child of a process namespace all that it has started ends, before the next is forked.
-        if self.slot and not self.zygote.layers.namespaces:
-            self.slot.kill()
+        if self.slots and not self.zygote.layers.namespaces:
+            self.slots[self.zygote.next_place].kill()
         self.zygote.fork_ahead(self._budget)
 
     @property

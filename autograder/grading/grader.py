@@ -17,7 +17,7 @@ from autograder.grading.conversation import Judged, Talk
 from autograder.grading.rebuild import Rebuilt, rebuild, without_answers
 from autograder.grading.results import CellResult, Graded, Reason
 from autograder.grading.safe_html import cleaned
-from autograder.grading.zygotes import new_slot, zygote_for
+from autograder.grading.zygotes import new_slots, zygote_for
 from autograder.packs import ExercisePack, packs_of, visible_pack
 from autograder.report import html
 from autograder.sandbox import cgroups
@@ -37,27 +37,27 @@ class Grader:
         released: the notebook they are rebuilt on, with the instructor's own cells.
         layers: of the sandbox; all, unless an instructor has said ``--unsafe``.
         missing: a sentence that names what is missing of the sandbox, or "": every result carries it.
-        slot, zygote: where they have been made already; the grader ends them. It makes its own otherwise.
+        slots, zygote: where they have been made already; the grader ends them. It makes its own otherwise.
     """
 
     lesson: Lesson
     released: NotebookNode
     layers: Layers = field(default_factory=Layers)
     missing: str = ""
-    slot: cgroups.Slot | None = None
+    slots: Sequence[cgroups.Slot] = ()
     zygote: Zygote | None = None
     _packs: Mapping[str, Sequence[ExercisePack]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         torch.set_num_threads(1)  # what is compared is tiny, and other graders want the other cores
         self._packs = {entry.name: packs_of(entry.name) for entry in self.lesson.exercises}
-        self.slot = self.slot or new_slot()
+        self.slots = self.slots or new_slots()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
-        if self.slot:
-            self.slot.close()
+        for slot in self.slots:
+            slot.close()
 
     def grade(self, student: str, content: bytes | None, timestamp: str = "", key: str = "",
               reasons: Sequence[Reason] = ()) -> Graded:  # fmt: skip
@@ -78,7 +78,7 @@ class Grader:
         read = time.perf_counter() - started
         for attempt in range(_ATTEMPTS):
             try:
-                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self.slot)
+                talk = Talk(self.lesson, self._packs, self._setup(), self._started(), f"{key} {student}", self.slots)
                 judged, shown = talk.judge(rebuilt.answers, rebuilt.problems, rebuilt.elsewhere, _in_order(rebuilt))
                 break
             except SandboxError:
@@ -107,7 +107,7 @@ class Grader:
 
     def _started(self) -> Zygote:
         if self.zygote is None:
-            self.zygote = zygote_for(self.lesson, self.released, self.layers, self.slot)
+            self.zygote = zygote_for(self.lesson, self.released, self.layers, self.slots)
         self.zygote.start()
         return self.zygote
 

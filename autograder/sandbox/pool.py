@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ from autograder.sandbox.zygote import MAX_REQUEST
 
 START_SECONDS = 120.0  # for torch to be imported, on a busy machine
 FORK_SECONDS = 30.0
+PLACES = 2  # of a zygote's children: for one that answers, and for the next
 _HOME = Path(__file__).resolve().parents[1]  # autograder/
 _COURSE = Path(crosstalk.__file__).resolve().parent
 # Of our own packages, what children have no use for, and what would tell them answers.
@@ -67,10 +69,16 @@ class Ended:
 
 
 class Child:
-    """A sandboxed process that answers messages."""
+    """A sandboxed process that answers messages.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    Attributes:
+        number: of the process, where its zygote is.
+        place: the number of the control groups that it is in.
+    """
+
+    def __init__(self, connection: socket.socket, number: int, place: int) -> None:
+        self._connection, self.number, self.place = connection, number, place
+        self.is_done_with = False
 
     def send(self, message: bytes, until: float) -> None:
         """Send it a message before a moment of `time.monotonic`. Raises `wire.WireError`."""
@@ -86,15 +94,31 @@ class Child:
 
 
 @dataclass
+class _Ahead:
+    """A child that is being forked.
+
+    Attributes:
+        budget: what it may use.
+        number: see `Child`; None until the zygote has told it.
+    """
+
+    connection: socket.socket
+    budget: Budget
+    place: int
+    number: int | None = None
+
+
+@dataclass
 class Zygote:
-    """A zygote for one lesson, as a context. One child at a time.
+    """A zygote for one lesson, as a context. It has one child that answers, and the next one ready.
 
     Args:
         stand_ins: the exercises whose stand-ins children may be asked to use.
         setup: the source of the lesson's set-up cell.
         readable: what children may read, beside Python, its packages and ours: files and folders.
         hidden: folders among all that which are to be empty.
-        cgroup: open files that take a process into control groups (`autograder.sandbox.cgroups`).
+        cgroups: for each place (see `PLACES`) the open files that take a process into control groups
+            (`autograder.sandbox.cgroups`); children come into them by turns.
         environment: variables that children see.
     """
 
@@ -103,13 +127,13 @@ class Zygote:
     readable: Sequence[Path] = ()
     hidden: Sequence[Path] = ()
     layers: Layers = Layers()
-    cgroup: Sequence[int] = ()
+    cgroups: Sequence[Sequence[int]] = ((),) * PLACES
     environment: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen | None = None
     _control: socket.socket | None = None
     _ready: bool = False
-    _busy: bool = False
-    _ahead: tuple[socket.socket, Budget] | None = None  # to a child that is being forked, and what it may use
+    _ahead: _Ahead | None = None
+    _next_place: int = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -140,10 +164,11 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-X", "faulthandler", "-m", "autograder.sandbox.zygote", str(number)],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said,
-                pass_fds=[number, *self.cgroup], env=_environment() | self.environment, cwd="/",
+                pass_fds=[number, *chain(*self.cgroups)], env=_environment() | self.environment, cwd="/",
             )  # fmt: skip
         settings = {
-            "namespaces": self.layers.namespaces, "seccomp": self.layers.seccomp, "cgroup": list(self.cgroup),
+            "namespaces": self.layers.namespaces, "seccomp": self.layers.seccomp,
+            "cgroups": [list(files) for files in self.cgroups],
             "readable": [*_python(), str(_HOME), str(_COURSE), *map(str, self.readable)],
             "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
             "stand_ins": list(self.stand_ins), "setup": self.setup,
@@ -151,69 +176,87 @@ class Zygote:
         self._ask(settings)
 
     def fork_ahead(self, budget: Budget) -> None:
-        """Have the next child forked and walled in; other work can be done meanwhile. An earlier child is ended."""
+        """Have the next child forked and walled in; other work can be done meanwhile."""
         if self._control is None:
             raise SandboxError("the zygote has not been started")
         self._forget_ahead()
         ours, theirs = socket.socketpair()
+        wanted = {**vars(budget), "place": self._next_place}
         try:
-            socket.send_fds(self._control, [json.dumps({**vars(budget), "patience": 0.0}).encode()], [theirs.fileno()])
+            socket.send_fds(self._control, [json.dumps(wanted).encode()], [theirs.fileno()])
         except OSError as error:
             ours.close()
             raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
         finally:
             theirs.close()
-        self._ahead = ours, budget
+        self._ahead = _Ahead(ours, budget, self._next_place)
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
         """The child forked ahead with this budget, or else a new one, and how long it took itself to be walled in."""
-        if self._ahead is None or self._ahead[1] != budget:
+        if self._ahead is None or self._ahead.budget != budget:
             self.fork_ahead(budget)
         assert self._ahead is not None
-        (ours, _), self._ahead = self._ahead, None
         try:
-            self._reply(FORK_SECONDS)
-            self._busy = True
-            first = json.loads(wire.receive(ours, 10_000, time.monotonic() + FORK_SECONDS))
+            child = Child(self._ahead.connection, self._number_ahead(), self._ahead.place)
+        finally:
+            ahead, self._ahead = self._ahead, None
+        try:
+            first = json.loads(wire.receive(ahead.connection, 10_000, time.monotonic() + FORK_SECONDS))
+            if first["what"] != "walled in":
+                raise SandboxError(f"A child could not be walled in: {first['why']}.")
         except OSError as error:
-            ours.close()
+            self.drop(child)
             raise SandboxError(f"A child could not be walled in ({error}). {self._last_words()}") from None
-        if first["what"] != "walled in":
-            ours.close()
-            raise SandboxError(f"A child could not be walled in: {first['why']}.")
-        return Child(ours), float(first["seconds"])
+        except SandboxError:
+            self.drop(child)
+            raise
+        self._next_place = (child.place + 1) % PLACES
+        return child, float(first["seconds"])
 
     @property
     def has_forked_ahead(self) -> bool:
         """Does a child wait to be taken by `fork`?"""
         return self._ahead is not None
 
+    @property
+    def next_place(self) -> int:
+        """Where the next child will be (see `Child.place`)."""
+        return self._next_place
+
+    def _number_ahead(self) -> int:
+        assert self._ahead is not None
+        if self._ahead.number is None:
+            self._ahead.number = int(self._reply(FORK_SECONDS)["forked"])
+        return self._ahead.number
+
     def _forget_ahead(self) -> None:
         if self._ahead:
-            self._ahead[0].close()
+            child = Child(self._ahead.connection, self._number_ahead(), self._ahead.place)
             self._ahead = None
-            self._reply(FORK_SECONDS)  # that it was forked
+            self.drop(child)
 
     def end(self, child: Child, patience: float = 0.0) -> Ended | None:
         """End a child, if it has not ended within ``patience`` seconds; None if there was none any more."""
         child.hang_up()
-        if not self._busy or self._control is None:
+        if child.is_done_with or self._control is None:
             return None
-        self._busy = False
-        self._ask({"patience": patience})
+        child.is_done_with = True
+        if self._ahead:
+            self._number_ahead()  # the zygote's replies come in the order of what it was asked
+        self._ask({"end": child.number, "patience": patience})
         return Ended(**self._reply(FORK_SECONDS + patience))
 
     def drop(self, child: Child) -> None:
         """Have a child ended, and don't wait for it."""
         child.hang_up()
-        if self._busy and self._control is not None:
-            self._busy = False
-            self._control.send(json.dumps({"patience": 0.0, "unasked": True}).encode())
+        if not child.is_done_with and self._control is not None:
+            child.is_done_with = True
+            self._control.send(json.dumps({"end": child.number, "patience": 0.0, "unasked": True}).encode())
 
     def close(self) -> None:
-        """End it and its child, at once."""
+        """End it and its children, at once."""
         if self._ahead is not None:
-            self._ahead[0].close()
+            self._ahead.connection.close()
             self._ahead = None
         if self._control is not None:
             self._control.close()
@@ -226,7 +269,7 @@ class Zygote:
                 self._process.wait()
             self._process = None
             self._said.close()
-        self._busy = self._ready = False
+        self._ready = False
 
     def _ask(self, request: dict[str, Any]) -> None:
         assert self._control is not None

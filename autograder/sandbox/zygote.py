@@ -30,7 +30,7 @@ def main() -> None:
     settings = json.loads(control.recv(MAX_REQUEST))
     try:
         program = seccomp.compiled() if settings["seccomp"] else None
-        cgroup = [int(number) for number in settings["cgroup"]]
+        cgroups = [[int(number) for number in files] for files in settings["cgroups"]]
         if settings["namespaces"]:
             namespaces.leave_for_zygote()
             if starter := os.fork():
@@ -46,7 +46,7 @@ def main() -> None:
         readable = [path for path in (*settings["readable"], "/dev", "/proc") if os.path.exists(path)]
         walled = settings["namespaces"] and landlock.abi()
         control.send(json.dumps({"ready": True}).encode())
-        _serve(control, Walls(settings["namespaces"], program, tuple(readable) if walled else ()), cgroup)
+        _serve(control, Walls(settings["namespaces"], program, tuple(readable) if walled else ()), cgroups)
     except Exception:
         control.send(json.dumps({"failed": traceback.format_exc(limit=-4)}).encode()[:MAX_REQUEST])
 
@@ -69,31 +69,30 @@ def _import(settings: dict[str, Any]) -> None:
     gc.freeze()  # what stands now is never looked at again, so children share its memory
 
 
-def _serve(control: socket.socket, walls: Any, cgroup: list[int]) -> None:
-    """Fork and end children, one at a time, until the starter is gone."""
+def _serve(control: socket.socket, walls: Any, cgroups: list[list[int]]) -> None:
+    """Fork and end children until the starter is gone."""
     own = os.open("/proc/self/ns/pid", os.O_RDONLY) if walls.namespaces else None
-    child = 0
+    children: set[int] = set()
     while True:
         content, files, _, _ = socket.recv_fds(control, MAX_REQUEST, 1)
         if not content:
             return  # the starter is gone; with this process, process 1 of its namespace, every child goes
         request = json.loads(content)
-        reply: dict[str, Any] = {}
-        if child:
-            reply = _end(child, request["patience"])
-            child = 0
-        if request.get("unasked"):
-            continue
         if files:
-            child = _fork(control, socket.socket(fileno=files[0]), request, walls, cgroup, own)
-            reply["forked"] = child
-        control.send(json.dumps(reply).encode())
-        if files and walls.namespaces:
-            namespaces.network_for_next_child()
+            child = _fork(control, socket.socket(fileno=files[0]), request, walls, cgroups, own)
+            children.add(child)
+            control.send(json.dumps({"forked": child}).encode())
+            if walls.namespaces:
+                namespaces.network_for_next_child()
+            continue
+        children.remove(request["end"])
+        ended = _end(request["end"], request["patience"])
+        if not request.get("unasked"):
+            control.send(json.dumps(ended).encode())
 
 
-def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, Any], walls: Any, cgroup: list[int],
-          own: int | None) -> int:  # fmt: skip
+def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, Any], walls: Any,
+          cgroups: list[list[int]], own: int | None) -> int:  # fmt: skip
     from autograder.sandbox.child import be_a_child
 
     if own is not None:
@@ -106,7 +105,7 @@ def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, A
     code = 1
     try:
         control.close()
-        be_a_child(connection, limits, walls, cgroup)
+        be_a_child(connection, limits, walls, cgroups[limits["place"]])
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -53,7 +53,8 @@ _WAYS: dict[str, tuple[str, Callable[[int], str]]] = {
     "a forged line": (
         "say({'what': 'definition', 'kind': 'function'})\n"
         "for index in range(7):\n"
-        "    say({'what': 'case', 'index': index, 'observation': {'forbidden': f'it is {SECRET}', 'line': SECRET}})\n"
+        "    seen = nested({'forbidden': f'it is {SECRET}', 'line': SECRET})\n"
+        "    say({'what': 'case', 'index': index, 'observation': seen})\n"
         "say({'what': 'end', 'stopped': None})\nos._exit(0)", lambda secret: f"it is {secret}"),
     "a forged definition": (
         "say({'what': 'definition', 'kind': 'library', 'type': f'it is {SECRET}'})\n"
@@ -64,7 +65,7 @@ _WAYS: dict[str, tuple[str, Callable[[int], str]]] = {
         " 'warned': [f'it is {SECRET}'], 'printed': {'bytes': SECRET, 'lines': SECRET, 'text': f'it is {SECRET}'}})\n"
         "os._exit(0)", lambda secret: f"it is {secret}"),
     "a case of another number": (
-        "say({'what': 'case', 'index': -SECRET, 'observation': {'it is': SECRET}})\n"
+        "say({'what': 'case', 'index': -SECRET, 'observation': nested({'it is': SECRET})})\n"
         "raise ValueError(f'it is {SECRET}')",
         lambda secret: f"it is {secret}"),
 }  # fmt: skip

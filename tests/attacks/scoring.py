@@ -35,7 +35,7 @@ while True:
 # Speak on the child's own connection.
 WIRE = """
 import os, stat, sys
-from autograder.messages import encode
+from autograder.messages import encode, nested
 
 def connection():
     for number in range(3, 1024):
@@ -407,7 +407,8 @@ PROTOCOL = [
         + """
 say({"what": "definition", "kind": "function", "signature": "(scores, dim=-1)", "type": "function"})
 for index in range(7):
-    say({"what": "case", "index": index, "observation": {"value": {"result": True, "changed": []}}, "right": True})
+    seen = nested({"value": {"result": True, "changed": []}})
+    say({"what": "case", "index": index, "observation": seen, "right": True})
 say({"what": "verdict", "points": 2.0, "max_points": 2.0, "passed": True})
 say({"what": "end", "stopped": None, "points": 2.0, "verdict": "2"})
 """
@@ -433,7 +434,7 @@ say({"what": "end", "stopped": None})
         WIRE
         + """
 for index in (10**9, 7, 8, -1, -8, 2**70, True):
-    say({"what": "case", "index": index, "observation": {"value": {"result": True, "changed": []}}})
+    say({"what": "case", "index": index, "observation": nested({"value": {"result": True, "changed": []}})})
 """
         + WRONG,
         shows="",
@@ -834,27 +835,31 @@ FORGED_COUNTS = {
     "nothing forged": "",
     "a number beside the result": """
 import autograder.runner as runner
-from autograder.messages import encode
+from autograder.messages import nested
 
-def forged(message):
-    if message["what"] == "case" and "value" in message["observation"]:
-        message["observation"]["value"]["encoded"] = 1
-    return encode(message)
+def forged(observation):
+    if "value" in observation:
+        observation["value"]["encoded"] = 1
+    return nested(observation)
 
-runner.encode = forged
+runner.nested = forged
 """,
     "a case counted from the end": """
 import autograder.runner as runner
-from autograder.messages import encode
+from autograder.messages import encode, nested
 
-def forged(message):
-    if message["what"] == "case" and "value" in message["observation"]:
-        message["observation"]["value"]["encoded"] = 1
+def forged(observation):
+    if "value" in observation:
+        observation["value"]["encoded"] = 1
+    return nested(observation)
+
+def renumbered(message):
+    if message["what"] == "case":
         message["index"] -= CASES
     return encode(message)
 
 CASES = len(sent()["cases"])
-runner.encode = forged
+runner.nested, runner.encode = forged, renumbered
 """,
     "a table of its own": """
 import autograder.scenarios.asked as asked
