@@ -34,7 +34,7 @@ from crosstalk.course import Lesson, course
 
 TOOLS = Path(sys.executable).parent
 # Of the time; the rest is the student's code. What a child is forked and walled in with counts where it is waited for:
-# it is done while the submission before is judged.
+# it is done while the child before it works.
 OURS = ("read", "fork", "walls", "ask", "judge", "notebook", "other")
 
 
