@@ -146,7 +146,7 @@ def _tensor_difference(expected: torch.Tensor, got: torch.Tensor, what: str, dim
 
 def _contrast(expected: torch.Tensor, got: torch.Tensor, dimensions: str) -> str:
     if expected.shape != got.shape:
-        meaning = f" = {dimensions}" if dimensions else ""
+        meaning = f" = {dimensions}" if dimensions not in ("", "()") else ""
         return f"has shape {tuple(got.shape)}, expected {tuple(expected.shape)}{meaning}"
     if expected.dtype != got.dtype:
         mine, asked = (str(tensor.dtype).removeprefix("torch.") for tensor in (got, expected))
@@ -155,16 +155,23 @@ def _contrast(expected: torch.Tensor, got: torch.Tensor, dimensions: str) -> str
         wrong = got != expected
         at = tuple(wrong.nonzero()[0].tolist())
         places = f"is wrong in {int(wrong.sum())} of {wrong.numel()} places; the first is {_at(at)}"
+        if expected.numel() == 1:
+            return f"is {got.item()}, expected {expected.item()}"
         return f"{places}: got {got[at].item()}, expected {expected[at].item()}"
     odd = got.isnan() & ~expected.isnan()
     if odd.any():
+        if expected.numel() == 1:
+            return f"is NaN, expected {_number(expected.item(), 4)}"
         at = tuple(odd.nonzero()[0].tolist())
         places = f"has NaN in {int(odd.sum())} of {odd.numel()} places; the first is {_at(at)}"
         return f"{places}, where {expected[at].item():.4g} was expected"
     gap = (got.double() - expected.double()).abs().nan_to_num(nan=0.0, posinf=float("inf"))
     gap[expected.isnan() & ~got.isnan()] = float("inf")
     at = place_of_largest(gap)
-    numbers = f"got {_number(got[at].item())}, expected {_number(expected[at].item())}"
+    mine, asked = apart(got[at].item(), expected[at].item())
+    if expected.numel() == 1:
+        return f"is {mine}, expected {asked}{_as_float32(expected, got)}"
+    numbers = f"got {mine}, expected {asked}{_as_float32(expected, got)}"
     return f"has the right shape; the largest difference is {_at(at)}: {numbers}"
 
 
@@ -173,9 +180,25 @@ def place_of_largest(gap: torch.Tensor) -> tuple[int, ...]:
     return tuple(map(int, numpy.unravel_index(int(gap.argmax()), gap.shape)))
 
 
-def _number(value: float) -> str:
-    return "NaN" if value != value else f"{value:.4g}"
+def apart(one: float, other: float) -> tuple[str, str]:
+    """Two different numbers in print, with as many digits as it takes to see which is which."""
+    for digits in range(4, 18):
+        printed = _number(one, digits), _number(other, digits)
+        if printed[0] != printed[1]:
+            break
+    return printed
+
+
+def _number(value: float, digits: int) -> str:
+    return "NaN" if value != value else f"{value:.{digits}g}"
+
+
+def _as_float32(expected: torch.Tensor, got: torch.Tensor) -> str:
+    """A remark on numbers of float64 that are right to the digits of float32."""
+    if expected.dtype is torch.float64 and same(expected.float(), got.float(), slack=0.1):
+        return ", right to the digits of float32 only: is float32 made of it on the way, or too much rounded?"
+    return ""
 
 
 def _at(index: tuple[Any, ...]) -> str:
-    return f"at [{', '.join(map(str, index))}]" if index else "in its one number"
+    return f"at [{', '.join(map(str, index))}]"

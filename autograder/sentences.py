@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Sequence
 
 from autograder.compare import Difference, difference, kind_of, same
@@ -39,6 +40,11 @@ def definition(pack: ExercisePack, said: Tree, elsewhere: frozenset[str]) -> str
             return f"`{name}` is a class, asked is a function: {wanted}."
         case "function":
             return f"`{name}` is a function, asked is a class: {wanted}."
+        case "other" if "cache" in said["type"]:
+            return (
+                f"`{name}` is decorated to keep its results, and not everything it is called with can be looked up (a "
+                f"list cannot). Write {wanted}, and decorate a function inside it, of plain numbers."
+            )
         case "other":
             return f"`{name}` is a `{said['type']}`, asked is a {pack.kind}: {wanted}."
     return "Your answer could not be tried: the run ended before it began. Check again."
@@ -64,11 +70,17 @@ def whole(pack: ExercisePack, observed: Sequence[Tree], end: Tree, elsewhere: fr
     errors = [seen["raised"] for seen in observed if isinstance(seen, dict) and "raised" in seen]
     if errors and len(errors) == len(observed):
         first = errors[0]
-        if first["type"] == "TypeError" and f"{pack.name}" in first["message"] and "argument" in first["message"]:
+        if _refuses_the_call(pack.name, first):
             return f"`{pack.name}` must take `{pack.signature}`, yours cannot be called so: {first['message']}."
         if first["type"] == "NameError" and all(error.get("name") == first.get("name") for error in errors):
             return _error(first, elsewhere)
     return ""
+
+
+def _refuses_the_call(name: str, problem: Tree) -> bool:
+    """Could the answer not be called as the case calls it? No line of its own had its turn then."""
+    call = re.compile(rf"(^|[\s.]){re.escape(name)}(\.__init__|\.forward)?\(\) ")
+    return problem["type"] == "TypeError" and not problem.get("line") and bool(call.search(problem["message"]))
 
 
 def failure(observation: Tree, elsewhere: frozenset[str]) -> str:
@@ -97,6 +109,8 @@ def _error(problem: Tree, elsewhere: frozenset[str]) -> str:
     where = f"Line {problem['line']}, `{problem['text']}`," if problem.get("line") else "Your answer"
     first_line = next(iter(problem["message"].strip().splitlines()), "")
     said = f"{where} raised {problem['type']}: {first_line}"
+    if "before Module.__init__() call" in first_line:
+        return f"{said}. Write `super().__init__()` as the first line of `__init__`."
     if problem.get("operation"):
         shapes = " and ".join(str(tuple(shape)) for shape in problem["shapes"])
         said += f" (in `{problem['operation']}` of {shapes})" if shapes else f" (in `{problem['operation']}`)"
@@ -111,17 +125,19 @@ def misbuilt(expected: Tree, got: Tree) -> Difference | None:
         return Difference("The object is no `nn.Module`: inherit from it, and call `super().__init__()` first.")
     wanted, have = expected["parameters"], got["parameters"]
     missing, extra = [n for n in wanted if n not in have], [n for n in have if n not in wanted]
+    absent, added = (", ".join(f"`{name}`" for name in names) for names in (missing, extra))
+    if missing and extra:
+        return Difference(f"The parameters have other names: missing are {absent}; not asked for are {added}.")
     if missing or extra:
-        parts = []
-        if missing:
-            parts.append("missing are " + ", ".join(f"`{name}`" for name in missing))
-        if extra:
-            parts.append("not asked for are " + ", ".join(f"`{name}`" for name in extra))
-        return Difference(f"The parameters have other names: {'; '.join(parts)}.")
+        return Difference(
+            f"Of the parameters there is no {absent}." if missing else f"No parameter {added} is asked for."
+        )
     for name in wanted:
         if wanted[name] != have[name]:
             return Difference(f"The parameter `{name}` has shape {tuple(have[name])}, expected {tuple(wanted[name])}.")
     for name, value in expected["attributes"].items():
+        if got["attributes"][name] is None:
+            return Difference(f"The attribute `{name}` is missing: later lessons read it.")
         if got["attributes"][name] != value:
             return Difference(
                 f"The attribute `{name}` is {got['attributes'][name]!r}, expected {value!r}: later lessons read it."
@@ -266,7 +282,8 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
         return Difference(sentence, found.got, found.expected, found.shown)
     for key, what in (("backward", "`backward()`"), ("stepped", "`optimizer.step()`")):
         if (mine := got.get(key)) != (asked := expected.get(key)):
-            return Difference(f"The losses are right, but {what} ran {mine} times in the steps, expected {asked}.")
+            step = next((at for at, (m, a) in enumerate(zip(mine, asked, strict=False)) if m != a), 0)
+            return Difference(f"The losses are right, but {_ran(key, what, mine[step], step + 1, asked[step])}")
     for step, (e, g) in enumerate(zip(expected.get("at_step", []), got.get("at_step", []), strict=False), start=1):
         for name, gradient in e.items():
             if gradient is not None and g.get(name) is None:
@@ -303,6 +320,18 @@ def side_effects(case: Case, expected: Tree, got: Tree) -> Difference:
     if expected.get("calls") != got.get("calls"):
         return Difference(_calls(case.inputs["record"]["as"], expected["calls"], got["calls"]))
     return Difference("The result is right, but not what goes with it.")
+
+
+def _ran(key: str, what: str, times: int, step: int, expected: int) -> str:
+    """How often something ran in a step."""
+    if times:
+        return f"in step {step} {what} ran {times} times, expected {expected}."
+    if key == "backward":
+        return (
+            f"in step {step} no gradient came back to the model: {what} was not called, or not on a loss that still "
+            "hangs on the model (`torch.tensor(…)`, `.detach()`, `.item()` or `no_grad` cut it off)."
+        )
+    return f"{what} was not called in step {step}."
 
 
 _DRAWS = {

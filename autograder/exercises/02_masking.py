@@ -1071,7 +1071,7 @@ def _weights(draw, d_model, dtype=torch.float32):
 
 @multi_head.case("self-attention, two heads, no mask", scenario="module")
 def _(draw):
-    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)), attributes=["heads"])
+    return build(4, 2, weights=_weights(draw, 4), forward=call(draw.normal(2, 3, 4)), attributes=["heads", "attention"])
 
 
 @multi_head.case("a memory of another length, padded", scenario="module")

@@ -50,15 +50,13 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         return {"kind": described(built)}
     parameters = dict(built.named_parameters(remove_duplicate=False))
     shapes = {name: list(parameter.shape) for name, parameter in sorted(parameters.items())}
-    attributes = {name: described(getattr(built, name, None)) for name in inputs["attributes"]}
+    attributes = {name: _attribute(getattr(built, name, None)) for name in inputs["attributes"]}
     seen: dict[str, Tree] = {"kind": "module", "parameters": shapes, "attributes": attributes}
     if inputs.get("initial"):
         seen["initial"] = {name: _spread(parameters[name]) for name in inputs["initial"] if name in parameters}
     if inputs.get("saved"):
         seen["saved"] = sorted(built.state_dict())
-        seen["plain"] = sorted(
-            name for part in built.modules() for name, value in vars(part).items() if isinstance(value, torch.Tensor)
-        )
+        seen["plain"] = _plain_tensors(built)
     if shapes != {name: list(weight.shape) for name, weight in inputs["weights"].items()}:
         return {"kind": "module", "dropped": None} if inputs.get("dropped") else seen
     take_weights(built, inputs["weights"])
@@ -76,6 +74,8 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     again = inputs["again"] and built(*inputs["again"]["args"], **inputs["again"]["kwargs"])
     if any(part.training != inputs["train"] for part in built.modules()):
         seen["training"] = not inputs["train"]
+    if inputs.get("saved"):
+        seen["plain"] = _plain_tensors(built)  # some are made in a call
     return seen | {
         "again": described(again),
         "result": described(result),
@@ -83,6 +83,16 @@ def module(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         "gradients": backward(result, leaves),
         "calls": calls,
     }
+
+
+def _attribute(value: Any) -> Tree:
+    return {"$kind": "function"} if callable(value) else described(value)
+
+
+def _plain_tensors(built: nn.Module) -> list[str]:
+    """The names of tensors that are neither parameter nor buffer."""
+    return sorted({name for part in built.modules() for name, value in vars(part).items()
+                   if isinstance(value, torch.Tensor)})  # fmt: skip
 
 
 def dropped(module: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], calls: int) -> Tree:

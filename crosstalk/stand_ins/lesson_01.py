@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 def softmax(scores: torch.Tensor, dim: int = -1) -> torch.Tensor:
     """Probabilities along ``dim``, of the same shape as ``scores``."""
-    return F.softmax(scores, dim=dim)
+    return F.softmax(scores, dim=dim).clone()  # what PyTorch keeps for the backward pass may be nobody else's
 
 
 def scaled_dot_product_attention(

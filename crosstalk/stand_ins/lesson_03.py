@@ -61,7 +61,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(batch, length, d_model) → the same shape."""
-        return F.layer_norm(states, self.scale.shape, self.scale, self.shift, self.eps)
+        kept = states.clone()  # for the backward pass; who called may go on to change its own in place
+        return F.layer_norm(kept, self.scale.shape, self.scale, self.shift, self.eps)
 
 
 class EncoderLayer(nn.Module):
