@@ -61,8 +61,18 @@ class LayerNorm(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(batch, length, d_model) → the same shape."""
-        kept = states.clone()  # for the backward pass; who called may go on to change its own in place
-        return F.layer_norm(kept, self.scale.shape, self.scale, self.shift, self.eps)
+        return self._normed(states.clone())  # kept for the backward pass; who called may change its own in place
+
+    def _normed(self, states: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(states, self.scale.shape, self.scale, self.shift, self.eps)
+
+
+class SharingLayerNorm(LayerNorm):
+    """The same for layers that change nothing in place: it keeps what comes in itself, which takes less memory."""
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(batch, length, d_model) → the same shape."""
+        return self._normed(states)
 
 
 class EncoderLayer(nn.Module):
@@ -77,9 +87,9 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, d_model: int, heads: int, d_ff: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention_norm = LayerNorm(d_model)
+        self.attention_norm = SharingLayerNorm(d_model)
         self.attention = MultiHeadAttention(d_model, heads)
-        self.feed_forward_norm = LayerNorm(d_model)
+        self.feed_forward_norm = SharingLayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff)
         self.dropout = nn.Dropout(dropout)
 
@@ -101,7 +111,7 @@ class Encoder(nn.Module):
     def __init__(self, layers: int, d_model: int, heads: int, d_ff: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.ModuleList(EncoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers))
-        self.norm = LayerNorm(d_model)
+        self.norm = SharingLayerNorm(d_model)
 
     def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, source, d_model), mask → memory (batch, source, d_model)."""

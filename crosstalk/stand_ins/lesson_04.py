@@ -8,7 +8,7 @@ from torch import nn
 from crosstalk.layers import FeedForward
 from crosstalk.stand_ins.lesson_01 import merge_heads, split_heads
 from crosstalk.stand_ins.lesson_02 import MultiHeadAttention, causal_mask
-from crosstalk.stand_ins.lesson_03 import LayerNorm
+from crosstalk.stand_ins.lesson_03 import SharingLayerNorm
 
 
 def project_memory(attention: MultiHeadAttention, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,11 +62,11 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, d_model: int, heads: int, d_ff: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.self_attention_norm = LayerNorm(d_model)
+        self.self_attention_norm = SharingLayerNorm(d_model)
         self.self_attention = MultiHeadAttention(d_model, heads)
-        self.cross_attention_norm = LayerNorm(d_model)
+        self.cross_attention_norm = SharingLayerNorm(d_model)
         self.cross_attention = MultiHeadAttention(d_model, heads)
-        self.feed_forward_norm = LayerNorm(d_model)
+        self.feed_forward_norm = SharingLayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff)
         self.dropout = nn.Dropout(dropout)
 
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
     def __init__(self, layers: int, d_model: int, heads: int, d_ff: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers))
-        self.norm = LayerNorm(d_model)
+        self.norm = SharingLayerNorm(d_model)
 
     def forward(
         self,
