@@ -12,7 +12,7 @@ import torch
 
 from autograder import sentences
 from autograder.compare import Difference, difference, kind_of, same
-from autograder.messages import MessageError, Tree, decode, tensor_bytes
+from autograder.messages import MessageError, Tree, decode, is_nested, tensor_bytes
 from autograder.packs import Case, ExercisePack, Mistake
 from autograder.reproduce import reproduction
 from autograder.verdict import CaseResult, Verdict
@@ -209,7 +209,8 @@ def understood(messages: Iterable[Tree], cases: Sequence[Case]) -> Said:
             case {"what": "definition"}:
                 said.definition = message
             case {"what": "case", "index": int(index), "observation": torch.Tensor() as sent}:
-                if 0 <= index < len(cases) and index not in said.cases and (seen := _opened(sent, cases[index])):
+                fits = 0 <= index < len(cases) and index not in said.cases and is_nested(sent)
+                if fits and (seen := _opened(sent, cases[index])):
                     said.cases[index] = seen
             case {"what": "end"}:
                 said.end = message

@@ -51,7 +51,7 @@ def tensor_bytes(tensor: torch.Tensor) -> bytes:
     if plain.is_neg() or not plain.is_contiguous():
         plain = plain.resolve_neg().clone(memory_format=torch.contiguous_format)
     if plain.dtype is torch.bfloat16:  # which numpy does not know
-        plain = plain.reshape(-1).view(torch.uint8)
+        plain = plain.view(torch.int16)
     return plain.numpy().tobytes()
 
 
@@ -312,6 +312,11 @@ def decode(content: bytes) -> Tree:
 def nested(message: Tree) -> torch.Tensor:
     """A message as a tensor of its bytes, to be sent within others: what is sent often is encoded once."""
     return torch.frombuffer(bytearray(encode(message)), dtype=torch.uint8)
+
+
+def is_nested(tensor: torch.Tensor) -> bool:
+    """Could `nested` have made it? Another tensor might take far more room than it shows."""
+    return tensor.dtype is torch.uint8 and tensor.dim() == 1 and tensor.is_contiguous()
 
 
 def opened(message: torch.Tensor) -> Tree:

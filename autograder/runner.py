@@ -151,15 +151,15 @@ def run(request: bytes, ask: Ask | None = None) -> Iterator[bytes]:
             left = asked["seconds"] - (time.monotonic() - began)
             _look_again(asked | {"cases": sent, "seconds": left}, filename, answer, raised, ask)
     for reply in (*replies, ended):
-        own = {"observation": _nested(reply["observation"])} if "observation" in reply else {}
-        yield encode(reply | own)
+        yield _encoded_case(reply) if "observation" in reply else encode(reply)
 
 
-def _nested(observation: Tree) -> torch.Tensor:
+def _encoded_case(reply: dict[str, Tree]) -> bytes:
     try:
-        return nested(observation)
+        return encode(reply | {"observation": nested(reply["observation"])})
     except MessageError as error:
-        return nested({"value": {"$kind": f"a result that is too large or too deep to compare ({error})"}})
+        what = f"a result that is too large or too deep to compare ({error})"
+        return encode(reply | {"observation": nested({"value": {"$kind": what}})})
 
 
 def _uninterrupted(ask: Ask) -> Ask:

@@ -355,3 +355,10 @@ def test_a_right_size_announced_for_a_changed_header_is_no_help() -> None:
     for at, letter in enumerate(text):
         for other in ("-1", "true", "[]", "999999999999") if letter.isdigit() else ("",):
             _is_bounded(raw(text[:at] + other + text[at + 1 :], body))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
+def test_one_element_of_a_column_comes_through(dtype: torch.dtype) -> None:
+    """Its stride is not 1, and yet it counts as contiguous."""
+    tensor = torch.arange(6).reshape(3, 2).to(dtype)[1:2, 0]
+    assert torch.equal(decode(encode(tensor)), tensor)

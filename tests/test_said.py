@@ -36,3 +36,16 @@ def test_what_cannot_be_read_is_not_said() -> None:
     said = understood([*(case(0, each) for each in strange), case(len(CASES), nested(CASES[0].expected)),
                        case(-1, nested(CASES[0].expected)), case("0", nested(CASES[0].expected))], CASES)  # fmt: skip
     assert said.cases == {}
+
+
+def test_only_bytes_as_they_are_sent_are_opened() -> None:
+    """A tensor of another kind might be larger than it looks, or not be turned into bytes at all."""
+    right = nested(CASES[0].expected)
+    strided = torch.empty_strided((len(right),), (8,), dtype=torch.uint8).copy_(right)
+    strange = [
+        strided,
+        right.view(torch.int8),
+        right[None],
+        torch.zeros(1, dtype=torch.bfloat16).as_strided((1,), (2,)),
+    ]
+    assert understood([case(0, each) for each in strange], CASES).cases == {}

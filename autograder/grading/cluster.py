@@ -7,7 +7,6 @@ is given to another.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -15,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -156,5 +156,5 @@ def _new_grader(order: Order) -> Grader:
 
     grader = Grader(lesson, released, order.layers, order.missing, slots, zygote).__enter__()
     gc.freeze()  # the packs stay, and to look at them over and over takes a third of a second
-    atexit.register(grader.__exit__, None, None, None)
+    Finalize(None, grader.__exit__, (None, None, None), exitpriority=1)  # a forked worker calls nothing of atexit's
     return grader

@@ -36,7 +36,7 @@ _PARTS = ("fork", "walls", "ask", "cells", "judge")  # of the time that is waite
 
 
 class Fault(Exception):
-    """A child did not get to the end of an exercise, through what the answer did.
+    """What the answer did kept an exercise from being judged.
 
     Attributes:
         reason: with details, which a child chooses freely (its exit code, a length that it announces).
@@ -140,9 +140,8 @@ class Talk:
         try:
             verdict = decide(packs, said, most, elsewhere)
         except Exception as error:  # no honest runner says what cannot be compared
-            sentence = (f"What your answer to `{name}` gave could not be judged ({type(error).__name__}). If you have "
-                        "done nothing out of the way, tell your instructor.")  # fmt: skip
-            return Judged(Verdict(name, 0, most, problem=sentence), Reason("could not be judged", sentence))
+            reason = Fault("could not be judged", name, f" ({type(error).__name__})").reason
+            return Judged(Verdict(name, 0, most, problem=reason.sentence), reason)
         finally:
             self.seconds["judge"] += time.perf_counter() - began
         # That nothing forbidden was called is also the child's word.
@@ -167,9 +166,13 @@ class Talk:
         self.seconds["ask"] += time.perf_counter() - began
         replies = self._replies(name, asking, seconds, held, len(cases) + 2)
         began = time.perf_counter()
-        said = understood(replies, cases)
-        said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()}
-        self.seconds["judge"] += time.perf_counter() - began
+        try:
+            said = understood(replies, cases)
+            said.cases = {places[index]: held.corrected(index, seen) for index, seen in said.cases.items()}
+        except Exception as error:  # no honest runner says what cannot be understood
+            raise Fault("could not be judged", name, f" ({type(error).__name__})") from None
+        finally:
+            self.seconds["judge"] += time.perf_counter() - began
         return said
 
     def _own(self, cells: Sequence[OwnCell]) -> list[Shown]:
@@ -267,8 +270,9 @@ class Talk:
                 slot = self.slots[self._child.place]
                 self._killed_before = slot.out_of_memory_kills()
                 slot.forget_peak()
-            with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
-                self._fork_ahead()  # while this one works
+            if self.zygote.layers.namespaces:  # without them this one could reach the next
+                with suppress(SandboxError, OSError):  # whoever needs the next child meets it again
+                    self._fork_ahead()  # while this one works
             waited = time.perf_counter() - began
             self.seconds["walls"] += min(walls, waited)  # it may have been ready before it was needed
             self.seconds["fork"] += max(0.0, waited - walls)
@@ -305,5 +309,7 @@ _STOPPED = {
     "submission may.",
     "ended the process": "`{name}` ended the process it ran in{detail}, so it could not be judged: an answer returns "
     "its result, and leaves the process alone.",
+    "could not be judged": "What your answer to `{name}` gave could not be judged{detail}. If you have done nothing "
+    "out of the way, tell your instructor.",
 }
 _NO_CELL = "There is no answer to `{name}` in this notebook: its cell is missing."

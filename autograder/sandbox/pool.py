@@ -12,6 +12,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,8 +21,8 @@ from typing import Any, Self
 
 import crosstalk
 from autograder.sandbox import wire
+from autograder.sandbox.control import Control
 from autograder.sandbox.namespaces import SCRATCH
-from autograder.sandbox.zygote import MAX_REQUEST
 
 START_SECONDS = 120.0  # for torch to be imported, on a busy machine
 FORK_SECONDS = 30.0
@@ -99,13 +100,13 @@ class _Ahead:
 
     Attributes:
         budget: what it may use.
-        number: see `Child`; None until the zygote has told it.
+        request: for it; the zygote answers with the number of the child.
     """
 
     connection: socket.socket
     budget: Budget
     place: int
-    number: int | None = None
+    request: int
 
 
 @dataclass
@@ -130,10 +131,11 @@ class Zygote:
     cgroups: Sequence[Sequence[int]] = ((),) * PLACES
     environment: dict[str, str] = field(default_factory=dict)
     _process: subprocess.Popen | None = None
-    _control: socket.socket | None = None
-    _ready: bool = False
+    _control: Control | None = None
+    _launched: int = 0  # the request that it was launched with, until it is ready
     _ahead: _Ahead | None = None
     _next_place: int = 0
+    _dropping: list[int] = field(default_factory=list)  # requests to end a child that nobody has waited for
 
     def __enter__(self) -> Self:
         self.start()
@@ -146,9 +148,9 @@ class Zygote:
         """Launch it, unless it runs, and wait until it is ready. Raises `StartError` where it cannot be."""
         try:
             self.launch()
-            if not self._ready:
-                self._reply(START_SECONDS)
-                self._ready = True
+            if self._launched:
+                self._answer(self._launched, START_SECONDS)
+                self._launched = 0
         except SandboxError as error:
             raise StartError(str(error)) from None
 
@@ -157,7 +159,7 @@ class Zygote:
         if self._process is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
+        self._control = Control(ours)
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         number = theirs.fileno()
         with theirs:
@@ -173,7 +175,7 @@ class Zygote:
             "hidden": [*(str(_HOME / name) for name in _HIDDEN), *map(str, self.hidden)],
             "stand_ins": list(self.stand_ins), "setup": self.setup,
         }  # fmt: skip
-        self._ask(settings)
+        self._launched = self._ask(settings)
 
     def fork_ahead(self, budget: Budget) -> None:
         """Have the next child forked and walled in; other work can be done meanwhile."""
@@ -181,35 +183,35 @@ class Zygote:
             raise SandboxError("the zygote has not been started")
         self._forget_ahead()
         ours, theirs = socket.socketpair()
-        wanted = {**vars(budget), "place": self._next_place}
         try:
-            socket.send_fds(self._control, [json.dumps(wanted).encode()], [theirs.fileno()])
-        except OSError as error:
+            request = self._ask({**vars(budget), "place": self._next_place}, [theirs.fileno()])
+        except SandboxError:
             ours.close()
-            raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
+            raise
         finally:
             theirs.close()
-        self._ahead = _Ahead(ours, budget, self._next_place)
+        self._ahead = _Ahead(ours, budget, self._next_place, request)
 
     def fork(self, budget: Budget) -> tuple[Child, float]:
-        """The child forked ahead with this budget, or else a new one, and how long it took itself to be walled in."""
+        """The child forked ahead with this budget, or else a new one, and how long it took itself to be walled in.
+
+        Children that were dropped are gone when it returns.
+        """
         if self._ahead is None or self._ahead.budget != budget:
             self.fork_ahead(budget)
         assert self._ahead is not None
-        try:
-            child = Child(self._ahead.connection, self._number_ahead(), self._ahead.place)
-        finally:
-            ahead, self._ahead = self._ahead, None
+        ahead, self._ahead = self._ahead, None
+        child = self._forked(ahead)
         try:
             first = json.loads(wire.receive(ahead.connection, 10_000, time.monotonic() + FORK_SECONDS))
-            if first["what"] != "walled in":
-                raise SandboxError(f"A child could not be walled in: {first['why']}.")
         except OSError as error:
             self.drop(child)
             raise SandboxError(f"A child could not be walled in ({error}). {self._last_words()}") from None
-        except SandboxError:
+        if first["what"] != "walled in":
             self.drop(child)
-            raise
+            raise SandboxError(f"A child could not be walled in: {first['why']}.")
+        while self._dropping:
+            self._answer(self._dropping.pop(), FORK_SECONDS)
         self._next_place = (child.place + 1) % PLACES
         return child, float(first["seconds"])
 
@@ -223,17 +225,18 @@ class Zygote:
         """Where the next child will be (see `Child.place`)."""
         return self._next_place
 
-    def _number_ahead(self) -> int:
-        assert self._ahead is not None
-        if self._ahead.number is None:
-            self._ahead.number = int(self._reply(FORK_SECONDS)["forked"])
-        return self._ahead.number
+    def _forked(self, ahead: _Ahead) -> Child:
+        try:
+            number = self._answer(ahead.request, FORK_SECONDS)["forked"]
+        except SandboxError:
+            ahead.connection.close()
+            raise
+        return Child(ahead.connection, int(number), ahead.place)
 
     def _forget_ahead(self) -> None:
         if self._ahead:
-            child = Child(self._ahead.connection, self._number_ahead(), self._ahead.place)
-            self._ahead = None
-            self.drop(child)
+            ahead, self._ahead = self._ahead, None
+            self.drop(self._forked(ahead))
 
     def end(self, child: Child, patience: float = 0.0) -> Ended | None:
         """End a child, if it has not ended within ``patience`` seconds; None if there was none any more."""
@@ -241,17 +244,16 @@ class Zygote:
         if child.is_done_with or self._control is None:
             return None
         child.is_done_with = True
-        if self._ahead:
-            self._number_ahead()  # the zygote's replies come in the order of what it was asked
-        self._ask({"end": child.number, "patience": patience})
-        return Ended(**self._reply(FORK_SECONDS + patience))
+        ending = self._ask({"end": child.number, "patience": patience})
+        return Ended(**self._answer(ending, FORK_SECONDS + patience))
 
     def drop(self, child: Child) -> None:
-        """Have a child ended, and don't wait for it."""
+        """Have a child ended, and don't wait for it (but see `fork`)."""
         child.hang_up()
         if not child.is_done_with and self._control is not None:
             child.is_done_with = True
-            self._control.send(json.dumps({"end": child.number, "patience": 0.0, "unasked": True}).encode())
+            with suppress(SandboxError):  # without a zygote it is gone already, and whoever needs the next is told
+                self._dropping.append(self._ask({"end": child.number, "patience": 0.0}))
 
     def close(self) -> None:
         """End it and its children, at once."""
@@ -269,26 +271,21 @@ class Zygote:
                 self._process.wait()
             self._process = None
             self._said.close()
-        self._ready = False
+        self._launched, self._dropping = 0, []
 
-    def _ask(self, request: dict[str, Any]) -> None:
+    def _ask(self, request: dict[str, Any], files: Sequence[int] = ()) -> int:
         assert self._control is not None
         try:
-            self._control.send(json.dumps(request).encode())
+            return self._control.ask(request, files)
         except OSError as error:
             raise SandboxError(f"The zygote is gone ({error}). {self._last_words()}") from None
 
-    def _reply(self, seconds: float) -> dict[str, Any]:
+    def _answer(self, request: int, seconds: float) -> dict[str, Any]:
         assert self._control is not None
-        self._control.settimeout(seconds)
         try:
-            content = self._control.recv(MAX_REQUEST)
+            return self._control.answer(request, seconds)
         except OSError as error:
             raise SandboxError(f"The zygote does not answer ({error}). {self._last_words()}") from None
-        reply: dict[str, Any] = json.loads(content) if content else {"failed": "it has ended"}
-        if "failed" in reply:
-            raise SandboxError(f"The zygote failed: {reply['failed']} {self._last_words()}")
-        return reply
 
     def _last_words(self) -> str:
         self._said.seek(0, os.SEEK_END)

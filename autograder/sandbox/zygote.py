@@ -86,9 +86,7 @@ def _serve(control: socket.socket, walls: Any, cgroups: list[list[int]]) -> None
                 namespaces.network_for_next_child()
             continue
         children.remove(request["end"])
-        ended = _end(request["end"], request["patience"])
-        if not request.get("unasked"):
-            control.send(json.dumps(ended).encode())
+        control.send(json.dumps(_end(request["end"], request["patience"])).encode())
 
 
 def _fork(control: socket.socket, connection: socket.socket, limits: dict[str, Any], walls: Any,
