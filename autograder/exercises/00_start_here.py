@@ -10,9 +10,12 @@ sequence_log_prob = Exercise("sequence_log_prob", returns=["log-probability ()"]
 
 
 def _log_probs(draw, target, vocabulary, dtype=torch.float32):
-    """Rows of log-probabilities, to two decimals.  # (target, vocabulary)"""
-    scores = draw.normal(target, vocabulary, scale=1.5, dtype=torch.float64)
-    return scores.log_softmax(dim=-1).round(decimals=2).to(dtype)
+    """Rows of log-probabilities: the exponentials of each sum to 1, so they are not rounded.  # (target, vocabulary)"""
+    return _scores(draw, target, vocabulary).log_softmax(dim=-1).to(dtype)
+
+
+def _scores(draw, target, vocabulary):
+    return draw.normal(target, vocabulary, scale=1.5, dtype=torch.float64)
 
 
 @sequence_log_prob.case("three tokens of a vocabulary of four")
@@ -32,14 +35,14 @@ def _(draw):
 
 @sequence_log_prob.case("a token of probability near 0: log P = -200")
 def _(draw):
-    log_probs = _log_probs(draw, 4, 5)
-    log_probs[1, 3] = -200.0
-    return log_probs, torch.tensor([0, 3, 1, 2])
+    scores = _scores(draw, 4, 5)
+    scores[1, 3] = -200.0
+    return scores.log_softmax(dim=-1).float(), torch.tensor([0, 3, 1, 2])
 
 
-@sequence_log_prob.case("float64, not contiguous")
+@sequence_log_prob.case("more tokens than the vocabulary has, float64, not contiguous")
 def _(draw):
-    return _log_probs(draw, 5, 7, torch.float64).T.contiguous().T, torch.tensor([6, 2, 0, 3, 5])
+    return _log_probs(draw, 7, 5, torch.float64).T.contiguous().T, torch.tensor([4, 2, 0, 3, 1, 2, 4])
 
 
 @sequence_log_prob.case("gradients", scenario="gradients")
@@ -176,6 +179,51 @@ def python_float(log_probs, target):
 )
 def detached(log_probs, target):
     return log_probs.gather(-1, target.unsqueeze(-1)).sum().detach()
+
+
+@sequence_log_prob.mistake(
+    "You pair the tokens with `range(log_probs.size(1))`, which counts the vocabulary, so tokens beyond it are lost. "
+    "The rows are counted by `len(target)`."
+)
+def as_many_as_the_vocabulary(log_probs, target):
+    return sum(log_probs[row, token] for row, token in zip(range(log_probs.size(1)), target, strict=False))
+
+
+@sequence_log_prob.mistake(
+    "You leave out the tokens with the id 0, as if they were padding. There is no padding in `target`: 0 is a token "
+    "like every other, and counts."
+)
+def zero_left_out(log_probs, target):
+    return log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)[target != 0].sum()
+
+
+@sequence_log_prob.mistake(
+    "You stop at the first token with the id 2. The end of the sequence is the end of `target`, whatever ids stand in "
+    "it: add up all of them."
+)
+def stopped_at_two(log_probs, target):
+    total = log_probs.new_zeros(())
+    for row, token in enumerate(target):
+        total = total + log_probs[row, token]
+        if token == 2:
+            break
+    return total
+
+
+_SOFTMAX_AGAIN = (
+    "You take a softmax once more (`log_softmax`, or the one inside `F.cross_entropy`). `log_probs` holds "
+    "log-probabilities already: the number stays the same, but its gradient at `log_probs` changes. Leave it out."
+)
+
+
+@sequence_log_prob.mistake(_SOFTMAX_AGAIN)
+def with_cross_entropy(log_probs, target):
+    return -torch.nn.functional.cross_entropy(log_probs, target, reduction="sum")
+
+
+@sequence_log_prob.mistake(_SOFTMAX_AGAIN)
+def log_softmax_again(log_probs, target):
+    return log_probs.log_softmax(dim=-1).gather(-1, target.unsqueeze(-1)).sum()
 
 
 @sequence_log_prob.also_right
