@@ -233,7 +233,7 @@ print("softmax   =", torch.exp(large) / torch.exp(large).sum())
 #
 # - `scores`: any shape, float32 or float64. `dim`: along which the shares sum to one.
 # - Returns probabilities of the same shape.
-# - Exact for rows near 1000 and near −1000 in the same tensor.
+# - Exact for rows near 1000 and for rows near −1000, each alone and both in the same tensor.
 # - Torch's own softmax is not allowed in this one; all else is.
 #
 # ```python

@@ -39,17 +39,23 @@ def _(draw):
     return (scores + torch.tensor([[1000.0], [0.0], [-1000.0]]),)
 
 
-@softmax.case("one score far above the rest of its row")
+@softmax.case("all scores near -1000")
 def _(draw):
-    scores = draw.normal(2, 4)
+    return (draw.normal(2, 4) - 1000.0,)
+
+
+@softmax.case("one score far above the rest of its row, or far below")
+def _(draw):
+    scores = draw.normal(3, 4)
     scores[0, 1] += 300
     scores[1, 2] += 110
+    scores[2, 3] -= 300
     return (scores,)
 
 
-@softmax.case("float64, not contiguous")
+@softmax.case("along the first dimension, dim=0, float64, not contiguous")
 def _(draw):
-    return (draw.normal(4, 3, dtype=torch.float64).T,)
+    return call(draw.normal(4, 3, 2, dtype=torch.float64).transpose(0, 2), dim=0)
 
 
 @softmax.case("gradients", scenario="gradients")
@@ -133,6 +139,58 @@ def mean_subtracted(scores, dim=-1):
 def minimum_subtracted(scores, dim=-1):
     exponentials = torch.exp(scores - scores.amin(dim=dim, keepdim=True))
     return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+_NOT_THE_MAXIMUM = (
+    "What you subtract is not the row's maximum, so some exponent is still above 0, and e to a large one is inf. "
+    "Subtract the largest score of the row."
+)
+
+
+@softmax.mistake(_NOT_THE_MAXIMUM)
+def median_subtracted(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.median(dim=dim, keepdim=True).values)
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(_NOT_THE_MAXIMUM)
+def first_subtracted(scores, dim=-1):
+    exponentials = torch.exp(scores - scores.narrow(dim, 0, 1))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+_WHERE_LARGE = (
+    "You subtract the maximum only where scores are large. In a row of scores near -1000 every exponential is 0, and "
+    "0 / 0 is NaN: subtract it always."
+)
+
+
+@softmax.mistake(_WHERE_LARGE)
+def maximum_only_where_large(scores, dim=-1):
+    if scores.max() > 80:
+        scores = scores - scores.amax(dim=dim, keepdim=True)
+    exponentials = torch.exp(scores)
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "`dim or -1` takes 0 for no dimension at all, and goes along the last. The default stands in the signature: use "
+    "`dim` as it is."
+)
+def dim_or_last(scores, dim=-1):
+    dim = dim or -1
+    exponentials = torch.exp(scores - scores.amax(dim=dim, keepdim=True))
+    return exponentials / exponentials.sum(dim=dim, keepdim=True)
+
+
+@softmax.mistake(
+    "You move `dim` to the end and back in the same direction: `movedim(dim, -1)` twice mixes the dimensions up. The "
+    "way back is `movedim(-1, dim)`."
+)
+def moved_twice_the_same_way(scores, dim=-1):
+    moved = scores.movedim(dim, -1)
+    exponentials = torch.exp(moved - moved.amax(dim=-1, keepdim=True))
+    return (exponentials / exponentials.sum(dim=-1, keepdim=True)).movedim(dim, -1)
 
 
 @softmax.mistake(
@@ -260,9 +318,17 @@ def _(draw):
             draw.normal(2, 4, 3, dtype=double))  # fmt: skip
 
 
-@attention.case("wide heads, d_k = 64")
+@attention.case("wide heads, d_k = 64; a batch of one, one query")
 def _(draw):
-    return draw.normal(2, 2, 3, 64), draw.normal(2, 2, 4, 64), draw.normal(2, 2, 4, 5)
+    return draw.normal(1, 2, 1, 64), draw.normal(1, 2, 4, 64), draw.normal(1, 2, 4, 5)
+
+
+@attention.case("one row of scores near 2,000, one near -2,000, float64")
+def _(draw):
+    query, key = draw.normal(2, 4, dtype=torch.float64), draw.normal(3, 4, dtype=torch.float64)
+    query[:, 0] = torch.tensor([100.0, -100.0])
+    key[:, 0] = 40.0  # 100 × 40 / √4 = 2,000
+    return query, key, draw.normal(3, 2, dtype=torch.float64)
 
 
 @attention.case("gradients", scenario="gradients")
@@ -402,6 +468,31 @@ attention.slip(
     "You add the query to the output. The residual connection comes later, around the whole sub-layer: "
     "return weights @ value alone.",
     {"output = weights @ value": "output = weights @ value + (query if query.shape[-1] == value.shape[-1] else 0)"},
+)
+_SIZE_LOST = (
+    "`squeeze()` drops every dimension of size 1, and a batch of one or a single query has one. Leave the dimensions "
+    "as they are."
+)
+attention.slip("scores_squeezed", _SIZE_LOST, {"softmax(scores, dim=-1)": "softmax(scores.squeeze(), dim=-1)"})
+attention.slip("output_squeezed", _SIZE_LOST, {"return output, weights": "return output.squeeze(), weights"})
+_OWN_EXPONENTIALS = (
+    "Your own exponentials are not safe: e to a large score is inf, of a row far below nothing is left, and clamped "
+    "scores become equal. Use your `softmax`."
+)
+attention.slip(
+    "exponentials_without_maximum",
+    _OWN_EXPONENTIALS,
+    {"softmax(scores, dim=-1)": "scores.exp() / scores.exp().sum(dim=-1, keepdim=True)"},
+)
+attention.slip(
+    "exponentials_with_one_maximum",
+    _OWN_EXPONENTIALS,
+    {"softmax(scores, dim=-1)": "(e := (scores - scores.max()).exp()) / e.sum(dim=-1, keepdim=True)"},
+)
+attention.slip(
+    "exponentials_clamped",
+    _OWN_EXPONENTIALS,
+    {"softmax(scores, dim=-1)": "(e := scores.clamp(-50, 50).exp()) / e.sum(dim=-1, keepdim=True)"},
 )
 attention.also("results_in_a_list", {"return output, weights": "return [output, weights]"})
 attention.slip(
@@ -547,6 +638,24 @@ def features_before_length(states, heads):
 def divided_with_one_slash(states, heads):
     batch, length, d_model = states.shape
     return states.reshape(batch, length, heads, d_model / heads).transpose(1, 2)
+
+
+@split_heads.mistake(
+    "You swapped dimensions 1 and 3, the length and the last. What must change places are length and heads: view as "
+    "(batch, length, heads, d_head), then transpose(1, 2)."
+)
+def first_and_last_swapped(states, heads):
+    batch, length, d_model = states.shape
+    return states.reshape(batch, length, heads, d_model // heads).transpose(1, 3)
+
+
+@split_heads.mistake(
+    "The view has (d_head, heads), and transpose(1, 3) leaves the length behind the features. View as (batch, length, "
+    "heads, d_head), then transpose(1, 2)."
+)
+def first_and_last_swapped_for_width(states, heads):
+    batch, length, d_model = states.shape
+    return states.reshape(batch, length, d_model // heads, heads).transpose(1, 3)
 
 
 @split_heads.mistake("The heads stand in front of the batch. Asked is (batch, heads, length, d_head).")
