@@ -485,7 +485,7 @@ for asked in (True, False):
 # - Hidden keys weigh exactly 0, and each row that may attend to something sums to 1.
 # - A row that may attend to nothing gives zeros in `weights` and in `output`.
 # - Gradients are free of NaN, in empty rows too.
-# - Right for scores of any size, allowed ones near -40,000 and hidden ones near 40,000 included.
+# - Right for scores of any size, allowed ones near -1,000,000 and hidden ones near 40,000 included.
 #
 # `F.scaled_dot_product_attention` is the exercise itself, so it is not allowed here. All else is.
 #
@@ -617,7 +617,7 @@ for name, attend in (("nan_to_num", attention_wiped), ("yours     ", my_model.ma
 # matter to it.
 #
 # (If the scores are *filled* with -inf by `masked_fill`, instead of added to, the way back is cut at the filled places,
-# and the NaN stops there. It is right by good luck: a finite number never makes the NaN in the first place.)
+# and the NaN stops there. That is right too, but only by good luck. A finite number never makes a NaN at all.)
 
 # %% [markdown]
 # ## 6. Multi-head attention, from your own pieces

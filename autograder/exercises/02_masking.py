@@ -164,9 +164,9 @@ def _(draw):
     return 1, 5
 
 
-@causal_mask.case("the last two of five")
+@causal_mask.case("the last two of seventy")
 def _(draw):
-    return 2, 5
+    return 2, 70
 
 
 @causal_mask.case("the last five of seven, by name")
@@ -264,6 +264,22 @@ def square_of_keys(queries, keys):
 )
 def square_of_queries(queries, keys):
     return torch.ones(queries, queries, dtype=torch.bool).tril()
+
+
+_CUT_OUT = (
+    "You cut the mask out of a square of a fixed size, and it ends there. Nothing ends here: make it from `queries` "
+    "and `keys`."
+)
+
+
+@causal_mask.mistake(_CUT_OUT)
+def cut_from_a_square_of_16(queries, keys):
+    return torch.ones(16, 16, dtype=torch.bool).tril()[keys - queries : keys, :keys]
+
+
+@causal_mask.mistake(_CUT_OUT)
+def cut_from_a_square_of_64(queries, keys):
+    return torch.ones(64, 64, dtype=torch.bool).tril()[keys - queries : keys, :keys]
 
 
 @causal_mask.mistake(
@@ -370,7 +386,9 @@ def only_converted(mask, dtype):
     return mask.to(dtype)
 
 
-@additive_mask.mistake("The result has always the same dtype. It is added to scores of type `dtype`: use that one.")
+@additive_mask.mistake(
+    "Your result always has the same dtype, whatever `dtype` says. Make it of that one: `dtype=dtype`."
+)
 def always_float32(mask, dtype):
     return torch.zeros(mask.shape).masked_fill(~mask, float("-inf"))
 
@@ -453,6 +471,11 @@ def _(draw):
     return _inputs(draw)
 
 
+@masked_attention.case("no mask, one word, one head, one query")
+def _(draw):
+    return _inputs(draw, batch=1, heads=1, queries=1)
+
+
 @masked_attention.case("padding, mask (batch, 1, 1, keys)")
 def _(draw):
     return *_inputs(draw), _padding([5, 2], 5)
@@ -508,12 +531,12 @@ def _(draw):
     return query, key, value, mask
 
 
-@masked_attention.case("allowed scores near -40,000, float64")
+@masked_attention.case("allowed scores near -1,000,000, float64; in one word nothing is hidden")
 def _(draw):
     query, key, value = _inputs(draw, dtype=torch.float64)
-    mask = _padding([4, 2], 5)
-    query[..., 0] = 200.0
-    key[..., 0] = torch.where(mask[:, 0], -400.0, 0.0)
+    mask = _padding([5, 2], 5)
+    query[..., 0] = 1_000.0
+    key[..., 0] = torch.where(mask[:, 0], -2_000.0, 0.0)  # 1,000 × -2,000 / √4 = -1,000,000
     return query, key, value, mask
 
 
@@ -641,12 +664,67 @@ def exponentials_without_maximum(query, key, value, mask=None):
     return weights @ value, weights
 
 
-masked_attention.slip(
-    "low_but_not_low_enough",
+_NOT_LOW_ENOUGH = (
     "Your number for hidden scores is not low enough. A score that is allowed can be lower, and then the hidden keys "
-    "win. Use -1e9, -inf or the lowest number of the dtype.",
-    {"torch.finfo(scores.dtype).min": "-1e4"},
+    "win. Use -1e9, -inf or the lowest number of the dtype."
 )
+for _low in ("-1e4", "-65504.0", "-1e5"):
+    masked_attention.slip(
+        f"not_lower_than{_low.replace('.', '_').replace('-', '_')}",
+        _NOT_LOW_ENOUGH,
+        {"torch.finfo(scores.dtype).min": _low},
+    )
+masked_attention.slip(
+    "filled_before_scaling",
+    _NOT_LOW_ENOUGH,
+    {" / math.sqrt(query.size(-1))  #": "  #", "torch.finfo(scores.dtype).min)": "-1e5) / math.sqrt(query.size(-1))",
+     "weights = softmax(scores, dim=-1)\n    else": "weights = softmax(scores / math.sqrt(query.size(-1)))\n    else"},
+)  # fmt: skip
+
+
+@masked_attention.mistake(
+    "You tell an empty row by its low scores, and so empty rows whose allowed scores are low too. What is hidden only "
+    "the mask can say: `masked_fill(~mask, 0.0)` on the weights."
+)
+def emptied_by_low_scores(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = torch.where(scores.amax(dim=-1, keepdim=True) < -1e4, 0.0, softmax(scores, dim=-1))
+    return weights @ value, weights
+
+
+masked_attention.slip(
+    "scores_squeezed",
+    "`squeeze()` drops every dimension of size 1: a batch of one, one head, a single query. Leave the dimensions as "
+    "they are.",
+    {"scores = query @ key.transpose(-2, -1) /": "scores = (query @ key.transpose(-2, -1)).squeeze() /"},
+)
+_TRUTH_OF_A_TENSOR = (
+    "`if mask:` asks whether the whole tensor is true, and PyTorch refuses to answer for more than one number. Ask "
+    "`if mask is not None:`."
+)
+
+
+@masked_attention.mistake(_TRUTH_OF_A_TENSOR)
+def truth_of_the_mask(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = softmax(scores, dim=-1)
+    if mask:
+        weights = weights.masked_fill(~mask, 0.0)
+    return weights @ value, weights
+
+
+@masked_attention.mistake(_TRUTH_OF_A_TENSOR)
+def truth_of_the_mask_denied(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if not mask:
+        weights = softmax(scores, dim=-1)
+    else:
+        weights = softmax(scores.masked_fill(~mask, -1e9), dim=-1).masked_fill(~mask, 0.0)
+    return weights @ value, weights
 
 
 @masked_attention.mistake(_SCORE_ZERO)
@@ -1037,6 +1115,41 @@ def in_place_on_its_own_scores(query, key, value, mask=None):
     return output, weights
 
 
+@masked_attention.also_right
+def weights_multiplied_in_place(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -1e9)
+    weights = softmax(scores)
+    if mask is not None:
+        weights *= mask
+    return weights @ value, weights
+
+
+@masked_attention.also_right
+def weights_filled_in_place(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = softmax(scores, dim=-1)
+    if mask is not None:
+        weights.masked_fill_(~mask, 0.0)
+    return weights @ value, weights
+
+
+@masked_attention.also_right
+def weights_set_in_place(query, key, value, mask=None):
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
+    if mask is None:
+        weights = softmax(scores)
+    else:
+        hidden = (~mask).expand_as(scores)
+        scores[hidden] = -1e9
+        weights = softmax(scores)
+        weights[hidden] = 0.0
+    return weights @ value, weights
+
+
 masked_attention.hint(
     "Begin with your `scaled_dot_product_attention`. Between which two of its lines does the mask belong?"
 )
@@ -1104,9 +1217,9 @@ def _(draw):
     return build(4, 1, weights=_weights(draw, 4, double), forward=call(states, mask=draw.mask(2, 1, 3, 3)))
 
 
-@multi_head.case("a memory of padding alone: nothing to attend to", scenario="module")
+@multi_head.case("one query for each word, one memory of padding alone: nothing to attend to", scenario="module")
 def _(draw):
-    forward = call(draw.normal(2, 2, 4), draw.normal(2, 3, 4), _padding([3, 0], 3))
+    forward = call(draw.normal(2, 1, 4), draw.normal(2, 3, 4), _padding([3, 0], 3))
     return build(4, 2, weights=_weights(draw, 4), forward=forward)
 
 
@@ -1269,6 +1382,23 @@ multi_head.slip(
     "The number of heads has another name. Later lessons read it as `attention.heads`: `self.heads = heads`.",
     {"self.heads = heads": "self.number = heads"}
     | {old: old.replace("self.heads", "self.number") for old in (_SPLIT_QUERY, _SPLIT_KEY, _SPLIT_VALUE)},
+)
+multi_head.slip(
+    "attention_under_another_name",
+    "The attention has another name. Later lessons put another one in its place, as `self.attention`: keep that name.",
+    {"self.attention = attention": "self.attend = attention", _CALL: _CALL.replace("attention", "attend")},
+)
+multi_head.slip(
+    "one_query_squeezed",
+    "`squeeze` drops the dimension of the queries where there is one query only, as in lesson 07. Leave the dimensions "
+    "as they are: (batch, queries, d_model).",
+    {_RETURN: "return self.output(merge_heads(carried).squeeze(-2)), weights"},
+)
+multi_head.slip(
+    "memory_or_states",
+    "`memory or states` asks whether a whole tensor is true, and PyTorch refuses to answer for more than one number. "
+    "Write `states if memory is None else memory`.",
+    {"source = states if memory is None else memory": "source = memory or states"},
 )
 multi_head.slip(
     "one_wide_head",
