@@ -282,8 +282,8 @@ print(f"ln 42 =                     {math.log(42):5.2f}")
 #     states   float (batch, length, d_model): the vectors times √d_model, plus the positions
 # ```
 #
-# - The row of the padding is zero and stays zero: `nn.Embedding` has `padding_idx` for that. Mind what `nn.init` does
-#   to this row.
+# - The row of the padding is zero and stays zero: `nn.Embedding` has `padding_idx` for that. But `nn.init` fills
+#   this row too.
 # - The first token stands at place `start`, the next at `start + 1`. (In lesson 07 a decoder brings one new token at a
 #   time, and says with `start` where it stands.)
 # - Positions are added at every place, padding included: nobody reads padding, the mask sees to that.
@@ -401,7 +401,9 @@ for name, dims in (("letters and features", (1, 2)), ("features of a letter", 2)
 # forward(states) → states, the same shape (batch, length, d_model)
 # ```
 #
-# `F.layer_norm` and `nn.LayerNorm` are the exercise itself, so they are not allowed here.
+# `F.layer_norm` and `nn.LayerNorm` are the exercise itself, so they are not allowed here. Take the variance from
+# `states - mean`: the mean of the squares less the square of the mean, E[x²] − E[x]², loses its digits where the mean
+# is large.
 #
 # ```python
 # LayerNorm(4)(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]))  # tensor([[[-1.342, -0.447, 0.447, 1.342]]])
@@ -544,7 +546,7 @@ Predict(
 # ```
 #
 # These four names are fixed: later lessons load weights by them. The layer returns the states alone, without the
-# attention weights. It works in every mode: what evaluates must not drop anything (`nn.Dropout` knows by itself).
+# attention weights. In evaluation mode nothing may be dropped (`nn.Dropout` knows the mode by itself).
 #
 # ```python
 # EncoderLayer(16, 4, 64)(live).shape  # (1, 4, 16)

@@ -403,10 +403,10 @@ def _(draw):
     return _embedding(draw, draw.padded([2, 3], 1, 5, pad_id=0), 5, 2, 0, 20_000)
 
 
-@embedding.case("two calls of one object: at place 70, then at 0", scenario="module")
+@embedding.case("two calls of one object, of the same length: at place 70, then at 0", scenario="module")
 def _(draw):
-    again = call(draw.padded([3, 2], 1, 6, pad_id=0))
-    return _embedding(draw, draw.padded([2, 4], 1, 6, pad_id=0), 6, 4, 0, 70, again=again)
+    again = call(draw.padded([3, 4, 2], 1, 6, pad_id=0))
+    return _embedding(draw, draw.padded([2, 4], 1, 6, pad_id=0), 6, 4, 0, 70, again=again, saved=True)
 
 
 @embedding.case("in training mode", scenario="module")
@@ -628,6 +628,67 @@ embedding.slip(
     "Your positions are a plain tensor, which stays behind on the CPU when the model moves to a GPU. Keep them as a "
     "buffer: `register_buffer(..., persistent=False)`.",
     {_BUFFER: "self.positions = sinusoidal_positions(64, d_model)"},
+)
+embedding.slip(
+    "kept_for_the_length",
+    "You keep the positions of an earlier call for every word of the same length. They depend on `start` too: "
+    "`positions[start : start + length]`.",
+    {_LONGER: "pass\n",
+     _SUM: "if getattr(self, 'length', None) != tokens.size(1):\n"
+           "            self.length = tokens.size(1)\n"
+           "            self.positions = sinusoidal_positions(end, self.d_model)[start:].to(self.positions)\n"
+           "        return vectors + self.positions"},
+)  # fmt: skip
+
+
+_KEPT_PLAINLY = (
+    "The positions that you keep are a plain tensor, which stays behind on the CPU when the model moves to a GPU. "
+    "Register them in `__init__`: `register_buffer(..., persistent=False)`."
+)
+
+
+@embedding.mistake(_KEPT_PLAINLY)
+class KeptPlainly(nn.Module):
+    def __init__(self, vocabulary, d_model, pad_id):
+        super().__init__()
+        self.d_model, self.kept = d_model, None
+        self.table = nn.Embedding(vocabulary, d_model, padding_idx=pad_id)
+        nn.init.normal_(self.table.weight, std=d_model**-0.5)
+        with torch.no_grad():
+            self.table.weight[pad_id] = 0.0
+
+    def forward(self, tokens, start=0):
+        end = start + tokens.size(1)
+        if self.kept is None or len(self.kept) < end:
+            self.kept = sinusoidal_positions(end, self.d_model)
+        return self.table(tokens) * math.sqrt(self.d_model) + self.kept[start:end]
+
+
+@embedding.mistake(
+    "The positions that you keep fit one length and one place: another `start` gets them too. And they are a plain "
+    "tensor, which stays behind on the CPU. Make them anew in each call, or keep all from 0 on in a buffer."
+)
+class KeptPlainlyForTheLength(nn.Module):
+    def __init__(self, vocabulary, d_model, pad_id):
+        super().__init__()
+        self.d_model, self.kept = d_model, None
+        self.table = nn.Embedding(vocabulary, d_model, padding_idx=pad_id)
+        nn.init.normal_(self.table.weight, std=d_model**-0.5)
+        with torch.no_grad():
+            self.table.weight[pad_id] = 0.0
+
+    def forward(self, tokens, start=0):
+        length = tokens.size(1)
+        if self.kept is None or len(self.kept) != length:
+            self.kept = sinusoidal_positions(start + length, self.d_model)[start:]
+        return self.table(tokens) * math.sqrt(self.d_model) + self.kept
+
+
+embedding.slip(
+    "row_set_under_gradient",
+    "PyTorch refuses to change a parameter in place while it writes down the way back. Set the row of the padding to 0 "
+    "inside `with torch.no_grad():`.",
+    {"with torch.no_grad():": "if True:"},
 )
 embedding.slip(
     "no_padding_idx",
@@ -1748,6 +1809,23 @@ encoder_layer.slip(
     {"nn.Dropout(dropout)": "nn.AlphaDropout(dropout)"},
 )
 encoder_layer.slip(
+    "dropout_to_the_attention",
+    "The third argument of `MultiHeadAttention` is the function that attends, and it got the number `dropout`. Leave "
+    "it out: dropout stands around the sub-layers, in this class.",
+    {"MultiHeadAttention(d_model, heads)": "MultiHeadAttention(d_model, heads, dropout)"},
+)
+encoder_layer.slip(
+    "dropout_to_the_feed_forward",
+    "`FeedForward` takes two widths and no dropout: `FeedForward(d_model, d_ff)`. Dropout stands around the "
+    "sub-layers, in this class.",
+    {"FeedForward(d_model, d_ff)": "FeedForward(d_model, d_ff, dropout)"},
+)
+encoder_layer.slip(
+    "dropout_is_a_number",
+    "`self.dropout` is the number itself, and a number cannot be called. Make a module of it: `nn.Dropout(dropout)`.",
+    {"nn.Dropout(dropout)": "dropout"},
+)
+encoder_layer.slip(
     "dropout_squared",
     "You drop another share than asked: hand `dropout` on as it is.",
     {"nn.Dropout(dropout)": "nn.Dropout(dropout**2)"},
@@ -1953,6 +2031,20 @@ class DroppedInPlace(nn.Module):
     def forward(self, states, mask=None):
         states = self.dropout(self.attention(self.attention_norm(states), mask=mask)[0]) + states
         return self.dropout(self.feed_forward(self.feed_forward_norm(states))) + states
+
+
+@encoder_layer.also_right
+class AddedInPlace(nn.Module):
+    def __init__(self, d_model, heads, d_ff, dropout=0.0):
+        super().__init__()
+        self.attention_norm, self.attention = LayerNorm(d_model), MultiHeadAttention(d_model, heads)
+        self.feed_forward_norm, self.feed_forward = LayerNorm(d_model), FeedForward(d_model, d_ff)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states, mask=None):
+        states = states + self.dropout(self.attention(self.attention_norm(states), mask=mask)[0])
+        states += self.dropout(self.feed_forward(self.feed_forward_norm(states)))
+        return states
 
 
 @encoder_layer.also_right
@@ -2334,6 +2426,24 @@ encoder.slip(
     {_LOOP: "embedded = states\n        for layer in self.layers:\n            states = layer(states, mask)\n",
      _MEMORY: "return self.norm(states) + embedded"},
 )  # fmt: skip
+encoder.slip(
+    "numbers_for_layers",
+    "Your loop goes over numbers, and a number cannot be called. Go over the layers: `for layer in self.layers:`.",
+    {"for layer in self.layers:": "for layer in range(len(self.layers)):"},
+)
+encoder.slip(
+    "norm_without_width",
+    "`LayerNorm` must be told how wide the states are: `LayerNorm(d_model)`.",
+    {_NORM: "self.norm = LayerNorm()"},
+)
+for _given in ("heads, d_model, d_ff, dropout", "d_model, heads, dropout, d_ff", "d_model, d_ff, dropout, heads",
+               "layers, d_model, heads, d_ff, dropout"):  # fmt: skip
+    encoder.slip(
+        f"layers_of_{_given.replace(', ', '_')}",
+        "The arguments reach the layers in another order, or one is too many: EncoderLayer(d_model, heads, d_ff, "
+        "dropout).",
+        {"EncoderLayer(d_model, heads, d_ff, dropout)": f"EncoderLayer({_given})"},
+    )
 _ENCODER_NAMES = "Later lessons load weights by name: call the list `layers` and the final norm `norm`."
 for _list, _final in (("blocks", "norm"), ("layers", "final_norm"), ("encoder_layers", "norm"), ("blocks", "ln_f")):
     encoder.slip(
