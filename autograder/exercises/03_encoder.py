@@ -1808,10 +1808,13 @@ encoder_layer.slip(
     "for SELU networks. Here it is `nn.Dropout`.",
     {"nn.Dropout(dropout)": "nn.AlphaDropout(dropout)"},
 )
+_NUMBER_CALLED = (
+    "The number `dropout` is called as if it were a function. Make a module of it, `nn.Dropout(dropout)`, and leave it "
+    "out of `MultiHeadAttention`, whose third argument is the function that attends."
+)
 encoder_layer.slip(
     "dropout_to_the_attention",
-    "The third argument of `MultiHeadAttention` is the function that attends, and it got the number `dropout`. Leave "
-    "it out: dropout stands around the sub-layers, in this class.",
+    _NUMBER_CALLED,
     {"MultiHeadAttention(d_model, heads)": "MultiHeadAttention(d_model, heads, dropout)"},
 )
 encoder_layer.slip(
@@ -1822,7 +1825,7 @@ encoder_layer.slip(
 )
 encoder_layer.slip(
     "dropout_is_a_number",
-    "`self.dropout` is the number itself, and a number cannot be called. Make a module of it: `nn.Dropout(dropout)`.",
+    _NUMBER_CALLED,
     {"nn.Dropout(dropout)": "dropout"},
 )
 encoder_layer.slip(
