@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autograder import solutions
+from autograder.exercise import exercises_of
 from crosstalk import my_model, progress, progress_table
 from crosstalk.course import course
 from crosstalk.data import cmudict, factorisation
@@ -71,6 +72,15 @@ def test_all_sequences_of_a_model_share_one_whole(log_prob: Callable) -> None:
     pairs = torch.cartesian_prod(torch.arange(5), torch.arange(5))
     total = sum(log_prob(log_probs, pair).exp() for pair in pairs)
     torch.testing.assert_close(total, torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_what_the_cases_give_are_log_probabilities() -> None:
+    exercise = exercises_of(course().lesson("00"))["sequence_log_prob"]
+    for sketch in exercise.cases:
+        log_probs, target = exercise.inputs(sketch, "visible")["args"]
+        sums = log_probs.exp().sum(dim=-1)
+        torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-6)
+        assert len(target) == len(log_probs)
 
 
 # --- the table, and what the lesson says of it ------------------------------------------------------------------
