@@ -441,6 +441,22 @@ for index in (10**9, 7, 8, -1, -8, 2**70, True):
         kinds=TOO_MUCH,
     ),
     Attack(
+        "an observation that is no message",
+        "the judge falls over a tensor of one element and an odd stride",
+        WIRE
+        + """
+import json
+say({"what": "definition", "kind": "function", "signature": "(scores, dim=-1)", "type": "function"})
+for note in ({"dtype": "bfloat16", "shape": [1], "stride": [2]}, {"dtype": "uint8", "shape": [2], "stride": [8]}):
+    tree = {"what": "case", "index": 0, "observation": {"$tensor": 0}}
+    header = json.dumps({"tree": tree, "tensors": [note]}).encode()
+    raw(b"CTK1" + len(header).to_bytes(4, "big") + header + bytes(2))
+"""
+        + WRONG,
+        shows="",
+        kinds=TOO_MUCH,
+    ),
+    Attack(
         "everything twice",
         "what was right once is counted again",
         """
