@@ -92,6 +92,7 @@ def withheld(cases: Sequence[Case]) -> tuple[list[torch.Tensor], Held]:
             continue
         tables[index] = table, names
         mark = {"held": index, "vocabulary": table.vocabulary}
+        mark |= {key: True for key in ("newest",) if inputs[name].get(key)}  # what the runner does with the answers
         marked.append(nested({**case.tried, "inputs": {**inputs, name: mark}}))
     return marked, Held(tables)
 

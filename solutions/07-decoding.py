@@ -156,10 +156,10 @@ Predict(
 # model        model.encode(source, source_mask) → memory
 #              model.decode(ids, memory, memory_mask=source_mask)
 #                  ids (batch, so far) → logits (batch, so far, V)
-# source       int (batch, letters), padded
+# source       int64 (batch, letters), padded
 # source_mask  bool (batch, 1, 1, letters), True = may attend; or None
 # max_length   of generated tokens: the end token counts, the start not
-# ids          int (batch, length of the longest): each row with its end
+# ids          int64 (batch, length of the longest): each row with its end
 #              token, if it came, and padding behind it
 # ```
 #
@@ -167,7 +167,9 @@ Predict(
 # - The three ids may be any, and two of them may be the same token: start and padding (as in T5), end and padding,
 #   start and end. So only a *generated* end token ends a row, and nothing else does.
 # - Stop when all rows have ended, or after `max_length` tokens.
-# - Hand `model.decode` the whole prefix at each step. What need not be computed again is the cache's affair, later.
+# - Hand `model.decode` the whole prefix at each step, and nothing behind it. What need not be computed again is the
+#   cache's affair, later.
+# - Read the newest logits at -1: with a cache, only those of the new places come back.
 #
 # ```python
 # source = cmudict.batch(["two", "planet"])  # (2, 6)
@@ -457,7 +459,7 @@ plt.show()
 #            attention.attention gives
 # ```
 #
-# - Only the new tokens are projected, each once.
+# - Only the new tokens are projected, each once, and `attention.attention` is called once in each call.
 # - The cache grows by one `append` in each call, with the heads split: (batch, heads, new, d_head). Use `append` and
 #   nothing else of it: what it keeps inside is its own affair.
 # - No causal mask of your own: the caller hands one over where one is needed.

@@ -26,6 +26,7 @@ def _speakers(
     by_name=False,
     misread=(),
     end_again=False,
+    newest=False,
 ):
     """Inputs of the scenario ``table_model``: ``words`` has for each row its source, and what the model says for it.
 
@@ -55,7 +56,7 @@ def _speakers(
     names = ("source", "source_mask", "start_id", "end_id", "pad_id", "max_length")
     values = (source, mask, start_id, end_id, pad_id, max_length)
     return {
-        "model": table(rows, otherwise, patience=len(words) * (max_length + 2) + 20),
+        "model": table(rows, otherwise, len(words) * (max_length + 2) + 20, growing=True, newest=newest),
         "args": [None] if by_name else [None, *values],
         "kwargs": dict(zip(names, values, strict=True)) if by_name else {},
         "counts": ["encoded"],
@@ -144,10 +145,12 @@ def _(draw):
     return _speakers(draw, [([4, 5, 3], [6, 0, 1, 5, 2]), ([5, 7], [0, 4, 2]), ([3], [4, 1, 0])], max_length=5)
 
 
-@greedy_decode.case("a long word beside short ones", scenario="table_model")
+@greedy_decode.case(
+    "a long word beside short ones; as with a cache, logits of the newest place alone", scenario="table_model"
+)
 def _(draw):
     long = [4, 6, 3, 3, 7, 5, 4, 6, 6, 3, 5, 7, 4, 2]
-    return _speakers(draw, [([5, 3], [4, 2]), ([3, 4, 7], long), ([6, 6, 6, 6], [7, 5, 2])], max_length=20)
+    return _speakers(draw, [([5, 3], [4, 2]), ([3, 4, 7], long), ([6, 6, 6, 6], [7, 5, 2])], max_length=20, newest=True)
 
 
 @greedy_decode.case("no padding in the source, so no mask", scenario="table_model")
@@ -484,6 +487,19 @@ def end_looked_for_anywhere(model, source, source_mask, start_id, end_id, pad_id
 
 
 @greedy_decode.mistake(_START_IS_END)
+def end_looked_for_anywhere_twice(model, source, source_mask, start_id, end_id, pad_id, max_length):
+    memory = model.encode(source, source_mask)
+    ids = torch.full((len(source), 1), start_id)
+    for _ in range(max_length):
+        ended = (ids == end_id).any(dim=1)
+        token = model.decode(ids, memory, memory_mask=source_mask)[:, -1].argmax(-1).masked_fill(ended, pad_id)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+        if (ids == end_id).any(dim=1).all():
+            break
+    return ids[:, 1:]
+
+
+@greedy_decode.mistake(_START_IS_END)
 def newest_looked_at_first(model, source, source_mask, start_id, end_id, pad_id, max_length):
     memory = model.encode(source, source_mask)
     ids = torch.full((len(source), 1), start_id)
@@ -577,6 +593,33 @@ greedy_decode.slip(
     "The decoder gets the newest tokens alone. `start` tells it their position, but not what came before. Hand it all "
     "of `ids`: what need not be computed again is the cache's affair, not this function's.",
     {_LOOK: "model.decode(ids[:, -1:], memory, memory_mask=source_mask, start=ids.size(1) - 1)"},
+)
+_BUFFER = (
+    "You hand `decode` the whole buffer, with the padding that stands where nothing has been said yet. It takes what "
+    "has been said so far, (batch, so far): cut the buffer, `ids[:, : t + 1]`, and read the newest place, -1."
+)
+
+
+@greedy_decode.mistake(_BUFFER)
+def whole_buffer(model, source, source_mask, start_id, end_id, pad_id, max_length):
+    memory = model.encode(source, source_mask)
+    ids = torch.full((len(source), max_length + 1), pad_id)
+    ids[:, 0] = start_id
+    ended = torch.zeros(len(source), dtype=torch.bool)
+    t = 0
+    while t < max_length and not ended.all():
+        token = model.decode(ids, memory, memory_mask=source_mask)[:, t].argmax(-1).masked_fill(ended, pad_id)
+        ids[:, t + 1] = token
+        ended |= token == end_id
+        t += 1
+    return ids[:, 1 : t + 1]
+
+
+greedy_decode.slip(
+    "read_by_number",
+    "You count the places and read number t. With a cache only the logits of the new places come back, so there is no "
+    "place t: the newest is at -1, `logits[:, -1]`.",
+    {_LOOP: "for t in range(max_length):", "logits[:, -1]": "logits[:, t]"},
 )
 greedy_decode.slip(
     "reads_the_source",
@@ -931,9 +974,9 @@ def _(draw):
     return _script(*(_append(draw, 1, 1, new, 3) for new in (1, 1, 4)))
 
 
-@key_value_cache.case("float64", scenario="cache")
+@key_value_cache.case("bfloat16", scenario="cache")
 def _(draw):
-    return _script(*(_append(draw, 2, 2, new, 3, torch.float64) for new in (2, 1)))
+    return _script(*(_append(draw, 2, 2, new, 3, torch.bfloat16) for new in (2, 1)))
 
 
 @key_value_cache.case("two layers, a cache each, in turn", scenario="cache")
@@ -1335,9 +1378,13 @@ class WholeRoomReturned:
             self.keys, self.values = self.keys[rows], self.values[rows]
 
 
-@key_value_cache.mistake(
-    "Your room is float32 whatever comes in. Keep the dtype of the keys: `keys.new_empty(…)`, or `dtype=keys.dtype`."
+_FLOAT32 = (
+    "Keys of lower precision come out as float32: you convert them, or join them to an empty float32 tensor. Keep the "
+    "dtype that comes in: begin with None, or with `keys.new_empty(…)`."
 )
+
+
+@key_value_cache.mistake(_FLOAT32)
 class AlwaysFloat32:
     def __init__(self):
         self.keys = self.values = torch.zeros(0)
@@ -1348,6 +1395,22 @@ class AlwaysFloat32:
         self.keys = torch.cat([self.keys, keys], dim=2) if self.length else keys
         self.values = torch.cat([self.values, values], dim=2) if self.length else values
         self.length = self.keys.size(2)
+        return self.keys, self.values
+
+    def select(self, rows):
+        if self.length:
+            self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+@key_value_cache.mistake(_FLOAT32)
+class BeginsWithAnEmptyTensor:
+    def __init__(self):
+        self.keys, self.values, self.length = torch.empty(0), torch.empty(0), 0
+
+    def append(self, keys, values):
+        self.keys = torch.cat([self.keys, keys], dim=-2)
+        self.values = torch.cat([self.values, values], dim=-2)
+        self.length = self.keys.size(-2)
         return self.keys, self.values
 
     def select(self, rows):
@@ -1983,6 +2046,22 @@ attend_with_cache.slip(
     "needs. Once is enough.",
     {_QUERY: "attention(states)\n    " + _QUERY},
 )
+
+
+@attend_with_cache.mistake(
+    "While the cache is empty you call `attention(states)`, which projects the new tokens a second time: their keys "
+    "and values are in the cache already. No case apart is needed: attend to what `append` gives back."
+)
+def computed_twice_at_first(attention, states, cache, mask=None):
+    key, value = (split_heads(layer(states), attention.heads) for layer in (attention.key, attention.value))
+    first = cache.length == 0
+    keys, values = cache.append(key, value)
+    if first:
+        return attention(states, mask=mask)
+    output, weights = attention.attention(split_heads(attention.query(states), attention.heads), keys, values, mask)
+    return attention.output(merge_heads(output)), weights
+
+
 attend_with_cache.slip(
     "one_wide_head",
     _NOT_SPLIT,
@@ -2131,8 +2210,8 @@ def one_cache_for_all(attention, states, cache, mask=None, mine=[]):  # noqa: B0
 
 attend_with_cache.slip(
     "squeezed",
-    "You squeeze dimensions of size one away: with a batch of one, or one new token, others than you mean are gone. "
-    "Keep all four dimensions.",
+    "You squeeze dimensions of size one away: where one token is new, its dimension is gone. Keep all three, (batch, "
+    "new, d_model).",
     {_BACK: "return attention.output(merge_heads(output)).squeeze(1), weights"},
 )
 

@@ -19,6 +19,8 @@ def table(
     rows: Mapping[tuple[tuple[int, ...] | None, tuple[int, ...]], torch.Tensor],
     otherwise: torch.Tensor,
     patience: int,
+    growing: bool = False,
+    newest: bool = False,
 ) -> dict[str, Tree]:
     """A model as data, the ``model`` of a case.
 
@@ -27,9 +29,12 @@ def table(
             real tokens, or None for any; the prefix is all that the decoder was given, start token included.
         otherwise: (places, vocabulary): the logits for all other prefixes, by place; the last for all beyond.
         patience: how many calls of ``decode`` are borne.
+        growing: refuse more tokens in a call of ``decode`` than can have been said by then, one in each call.
+        newest: ``decode`` gives the logits of the newest place alone, as a model with a cache does.
     """
     named = {_key(source, prefix): row for (source, prefix), row in rows.items()}
-    return {"rows": named, "otherwise": otherwise, "patience": patience}
+    more = {key: True for key, asked in (("growing", growing), ("newest", newest)) if asked}
+    return {"rows": named, "otherwise": otherwise, "patience": patience, **more}
 
 
 def table_model(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -68,7 +73,7 @@ class WordTable:
         self.known = {_read(key): at for at, key in enumerate(model["rows"])}
         self.table = torch.stack([*model["rows"].values(), *model["otherwise"]])  # (known + places, vocabulary)
         self.last, self.vocabulary = len(self.table) - 1, self.table.size(-1)
-        self.patience = model["patience"]
+        self.patience, self.growing = model["patience"], model.get("growing", False)
         self.encoded = self.decoded = 0
 
     def encode(self) -> None:
@@ -83,12 +88,18 @@ class WordTable:
 
         Raises:
             TooManyCalls: there is no end to it.
+            ValueError: more tokens were given than have been said by now.
         """
         self.decoded += 1
         if self.decoded > self.patience:
             raise TooManyCalls(f"the model was called {self.decoded} times, and there is no end to it")
         if questions is None:
             return torch.empty(0)
+        if self.growing and (given := max(questions.places) + 1) > self.decoded:
+            raise ValueError(
+                f"decode was given {given} tokens of each row in call {self.decoded}, and no more than {self.decoded} "
+                "can be there yet, the start token among them: hand it what has been said so far, (batch, so far)"
+            )
         return self.table[[self._place(*question) for question in zip(*questions, strict=True)]]
 
     def counted(self, names: Sequence[str]) -> dict[str, Tree]:
@@ -124,6 +135,7 @@ class TableModel(nn.Module):
         self.table = Asked(model) if "held" in model else WordTable(model)
         self.unit = nn.Parameter(torch.ones(()))  # so that there are parameters, and logits carry a gradient
         self.asked_in_training = False
+        self.newest = model.get("newest", False)
 
     def encode(self, source: torch.Tensor, source_mask: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, source) → memory (batch, source, 2)."""
@@ -142,10 +154,11 @@ class TableModel(nn.Module):
         memory_mask: torch.Tensor | None = None,
         start: int = 0,
     ) -> torch.Tensor:
-        """(batch, length), (batch, source, 2) → logits (batch, length, vocabulary).
+        """(batch, length), (batch, source, 2) → logits (batch, length, vocabulary), or of the newest place alone.
 
         Raises:
             TooManyCalls: there is no end to it.
+            ValueError: more tokens were given than have been said by now, where that is looked at.
         """
         self.asked_in_training |= self.training
         try:
@@ -154,7 +167,8 @@ class TableModel(nn.Module):
             self.table.decode(None)  # a call that fails is a call
             raise
         rows = self.table.decode(questions)  # (batch · length, vocabulary)
-        return rows.view(-1, target.size(1), rows.size(-1)) * self.unit
+        logits = rows.view(-1, target.size(1), rows.size(-1)) * self.unit
+        return logits[:, -1:] if self.newest else logits
 
     def forward(
         self,
