@@ -113,8 +113,8 @@ for row in parted[real[parted].sum(1) >= 7][:3].tolist():
 #
 # ```
 # free_running_accuracy(predicted, gold, pad_id) → accuracy
-# predicted  int (batch, any width), padded: what the model said
-# gold       int (batch, length), padded at the end
+# predicted  int64 (batch, any width), padded: what the model said
+# gold       int64 (batch, length), padded at the end
 # accuracy   a Python float from 0 to 1, over the real tokens of all words together
 # ```
 #
@@ -196,9 +196,9 @@ for name, said in (("forced", forced), ("free", free)):
 #
 # ```
 # error_by_position(predicted, gold, pad_id) → errors
-# predicted  int (batch, any width), padded
-# gold       int (batch, length), padded at the end
-# errors     float (length,): of the words that are that long, the share that is wrong there
+# predicted  int64 (batch, any width), padded
+# gold       int64 (batch, length), padded at the end
+# errors     float32 (length,): of the words that are that long, the share that is wrong there
 # ```
 #
 # - Each place is asked on its own: a word may be wrong at place 2 and right again at place 3.
@@ -379,9 +379,9 @@ plt.show()
 #
 # ```
 # aligned_error_by_position(predicted, gold, pad_id) → errors
-# predicted  int (batch, any width), padded after the end
-# gold       int (batch, length), padded at the end
-# errors     float (length,): of the words that are that long, the share whose token there is wrong
+# predicted  int64 (batch, any width), padded after the end
+# gold       int64 (batch, length), padded at the end
+# errors     float32 (length,): of the words that are that long, the share whose token there is wrong
 # ```
 #
 # - You need the table itself, not `edit_distance`'s answer: that says how many edits there are, and not where. So begin
@@ -682,14 +682,15 @@ ExposureLanes(mine, word="psychology")
 #
 # ```
 # scheduled_sampling(gold_inputs, predictions, use_model, start_id, pad_id) → inputs
-# gold_inputs  int (batch, length), shifted right: the start token first
-# predictions  int (batch, length): the model's answer at each place, *not* shifted
+# gold_inputs  int64 (batch, length), shifted right: the start token first
+# predictions  int64 (batch, length): the model's answer at each place, *not* shifted
 # use_model    bool (batch, length): is this input to be the model's? One coin for each token, already thrown
-# inputs       (batch, length), a new tensor of the dtype of gold_inputs
+# inputs       (batch, length), a new tensor
 # ```
 #
 # - The start token and padding stay, whatever the coin says.
 # - A prediction is taken as it is, even if the model has predicted padding or a start token.
+# - `gold_inputs` and `predictions` have one dtype, and the result has it, too: int64 here, int32 in some libraries.
 # - Targets are none of this function's business: what is *asked for* stays gold.
 #
 # ```python

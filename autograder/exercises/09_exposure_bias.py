@@ -164,7 +164,7 @@ free_running_accuracy.slip("padding_counts", _PADDING_RIGHT, {"real = gold != pa
 free_running_accuracy.slip(
     "padding_counts_as_right",
     "You count right places over the whole batch, and divide by the real ones: padding that was said where there is "
-    "padding is counted as right, so more than 1 can come out. Take `& real` above as well.",
+    "padding is counted as right, so more than 1 can come out. Take `& real` in the numerator as well.",
     {"(said == gold) & real": "said == gold"},
 )
 free_running_accuracy.slip("mask_inverted", _MASK_INVERTED, {"real = gold != pad_id": "real = gold == pad_id"})
@@ -628,7 +628,7 @@ error_by_position.slip(
 error_by_position.slip(
     "padding_counts_as_wrong",
     "You count wrong places over the whole batch, and divide by the real ones: padding cannot be wrong. Take `& real` "
-    "above as well.",
+    "in the numerator as well.",
     {"(said != gold) & real": "said != gold"},
 )
 error_by_position.slip(
@@ -1106,6 +1106,32 @@ def only_where_lengths_differ(predicted, gold, pad_id):
             else:
                 j -= 1
     return wrong.sum(dim=0) / real.sum(dim=0)
+
+
+@aligned_error_by_position.mistake(
+    "On the way back you have insertion and deletion the wrong way round: a token said too much (`i` goes down alone) "
+    "is no error of gold, and a gold token that is missing (`j` goes down alone) is one."
+)
+def insertion_and_deletion_swapped(predicted, gold, pad_id):
+    wrong, words = torch.zeros(gold.size(1)), (gold != pad_id).sum(dim=0)
+    for said, right in zip(predicted.tolist(), gold.tolist()):
+        said, right = [t for t in said if t != pad_id], [t for t in right if t != pad_id]
+        table = [[i + j for j in range(len(right) + 1)] for i in range(len(said) + 1)]
+        for i in range(1, len(said) + 1):
+            for j in range(1, len(right) + 1):
+                change = table[i - 1][j - 1] + (said[i - 1] != right[j - 1])
+                table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, change)
+        i, j = len(said), len(right)
+        while j:
+            if i and table[i][j] == table[i - 1][j - 1] + (said[i - 1] != right[j - 1]):
+                i, j = i - 1, j - 1
+                wrong[j] += said[i] != right[j]
+            elif i and table[i][j] == table[i - 1][j] + 1:
+                i -= 1
+                wrong[j - 1] += 1
+            else:
+                j -= 1
+    return wrong / words
 
 
 @aligned_error_by_position.mistake(_LONGEST_COMMON)
@@ -1848,8 +1874,8 @@ _NOT_SHIFTED = (
     "t + 1, `predictions[:, :-1]` one place to the right."
 )
 _TO_THE_LEFT = (
-    "You moved the predictions to the left. Input t + 1 would then be what the model says two places later, with the "
-    "answer before it: the answer at t belongs into input t + 1."
+    "You moved the predictions to the left: input t becomes the answer at t + 1, which the model gives only after "
+    "reading inputs t and t + 1. Move them to the right: the answer at t belongs into input t + 1."
 )
 _INVERTED = (
     "You have it the other way round: True means that the input is the *model's*. (In Bengio et al. 2015 ε is the "
