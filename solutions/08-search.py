@@ -85,10 +85,11 @@ TINY = {  # after these tokens:  A     B     <end>
 def tiny_step(prefixes):
     """Prefixes (beams, length), start token included → log-probabilities of the next token (beams, 3).
 
-    It knows three tokens, no more: TINY has nothing for what comes after AAA.
+    It knows three tokens, no more: TINY has nothing for what comes after AAA. After the end comes the end.
     """
     spelt = ["".join(NAMES[token] for token in row[1:]) for row in prefixes.tolist()]
-    return torch.tensor([TINY[each] for each in spelt]).log()  # log 0 is -inf: impossible
+    rows = [[0.0, 0.0, 1.0] if "<end>" in each else TINY[each] for each in spelt]
+    return torch.tensor(rows).log()  # log 0 is -inf: impossible
 
 
 print(tiny_step(torch.tensor([[3, 0], [3, 1]])).exp())  # (2, 3): what follows A, what follows B
@@ -154,13 +155,15 @@ plt.show()
 # beam_step(log_probs, scores, width) → scores, parents, tokens
 # log_probs  (beams, V): log-probabilities of the next token after each beam
 # scores     (beams,): the log-probability of each beam so far
-# → scores   (kept,): of the best expansions, best first; kept = min(width, beams·V)
-# → parents  int (kept,): from which beam each comes
-# → tokens   int (kept,)
+# → scores   (kept,): of the best expansions, best first, in the dtype that came in;
+#            kept = min(width, beams·V)
+# → parents  int64 (kept,): from which beam each comes
+# → tokens   int64 (kept,)
 # ```
 #
 # - One beam may have many children, and another none.
-# - Some log-probabilities may be -inf.
+# - Some log-probabilities may be -inf, and stay so: impossible expansions come last, if they are needed to fill up.
+# - What comes in stays as it is.
 # - `topk`, `sort` and everything else is allowed.
 #
 # ```python
@@ -206,8 +209,8 @@ for score, parent, token in zip(scores.tolist(), parents.tolist(), tokens.tolist
 # step the `width` best are taken anew.
 #
 # **What if an expansion is impossible?** Where fewer than `width` are possible, some with log P = -inf are among the
-# best, perhaps with the end token. They are no results: leave them out. (Whoever keeps them passes as well: with a
-# score of -inf they lose to all others that have ended.)
+# best, perhaps with the end token. They are no results: leave them out. (Kept, an end of probability 0 would win where
+# no other has come. A beam that stays at -inf does no harm: nothing it leads to is possible.)
 #
 # **When to stop?** When no beam is left, or after `max_length` tokens. Not when the first has ended: a longer one may
 # still turn out better.
@@ -234,7 +237,7 @@ for score, parent, token in zip(scores.tolist(), parents.tolist(), tokens.tolist
 # ```
 # beam_search(step, start_id, end_id, width, max_length, alpha) → ids, score
 # step        step(prefixes) → log-probabilities of the next token, (beams, V)
-#             prefixes: int (beams, length), start token included
+#             prefixes: int64 (beams, length), start token included
 # width       how many expansions are taken in each step
 # max_length  how many tokens may be generated, the end token among them
 # ids         a list of Python ints: no start token; the end token if it came
@@ -242,12 +245,14 @@ for score, parent, token in zip(scores.tolist(), parents.tolist(), tokens.tolist
 # ```
 #
 # - Begin with *one* beam, the start token alone. With `width` equal ones you would search greedily.
-# - In each step the `width` best expansions are taken in all. Those that end leave the beam and are kept.
-# - Ask `step` once for each length, with all prefixes that go on; never with none.
+# - In each step the `width` best expansions are taken in all, ended ones included. Those that end leave the beam and
+#   are kept.
+# - Ask `step` once for each length, with all prefixes that go on; never with none, and never for what would come after
+#   `max_length` tokens.
 # - The best score among those that ended wins. Only if none has ended, the best unfinished one, its score over
 #   `max_length**alpha`.
 # - The start token may be the end token as well. It is not generated, so it ends nothing.
-# - Some log-probabilities may be -inf.
+# - Some log-probabilities may be -inf. What is impossible has not ended, whatever its last token.
 # - Your `beam_step` is there to be used, if it has passed; else a stand-in.
 #
 # ```python
@@ -265,6 +270,8 @@ def beam_search(step, start_id, end_id, width, max_length, alpha):
     finished = []  # pairs of ids and score
     for length in range(1, max_length + 1):
         scores, parents, tokens = beam_step(step(prefixes), scores, width)
+        possible = scores > float("-inf")  # fewer than width may be
+        scores, parents, tokens = scores[possible], parents[possible], tokens[possible]
         prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)  # (beams, 1 + length)
         ended = tokens == end_id  # (beams,)
         for ids, score in zip(prefixes[ended, 1:].tolist(), scores[ended].tolist()):
@@ -676,7 +683,9 @@ Predict(
 # result  the same shape: the likeliest tokens that together reach p, -inf elsewhere
 # ```
 #
-# - The token that crosses p stays, so there is always one. With p = 1 all stay.
+# - The token that crosses p stays, so there is always one. With p = 1 all stay, but for those so unlikely that the
+#   others add up to 1 in rounding.
+# - There are no ties.
 # - Each row is a distribution of its own. The logits that come in stay as they are.
 # - Sorting is the usual way. Mind the way back: what stands first in the sorted row stands somewhere else in the
 #   logits.
@@ -725,6 +734,7 @@ hint("top_p_filter")
 # result       (…, V): what is drawn from; each row sums to 1
 # ```
 #
+# - The logits that come in stay as they are.
 # - Your `top_k_filter` and `top_p_filter` are there to be used, if they have passed; else stand-ins.
 #
 # ```python
@@ -761,7 +771,7 @@ hint("sampling_distribution")
 # sample(logits, temperature=1.0, k=None, p=None, generator=None) → ids
 # logits     (batch, V)
 # generator  a torch.Generator to draw with; None means torch's own
-# ids        int (batch,): one token for each row, each row drawn on its own
+# ids        int64 (batch,): one token for each row, each row drawn on its own
 # ```
 #
 # - Your `sampling_distribution` is there to be used, if it has passed; else a stand-in.

@@ -96,6 +96,17 @@ def test_what_is_observed_is_the_same_whoever_keeps_the_table(name: str) -> None
             assert _exactly(one) == _exactly(other), (what, index, one, other)
 
 
+@pytest.mark.parametrize(
+    ("name", "mistake"),
+    [("greedy_decode", "whole_buffer"), ("greedy_decode", "read_by_number"), ("beam_search", "asks_once_more")],
+)
+def test_what_the_lesson_could_not_bear_is_refused_both_ways(name: str, mistake: str) -> None:
+    """More tokens than have been said, a place that a cache does not give back, prefixes beyond max_length."""
+    here, there = _both_ways(name, dict(_answers(name))[mistake], slice(None))
+    assert any("raised" in seen for seen in here)
+    assert list(map(_exactly, here)) == list(map(_exactly, there))
+
+
 def test_these_are_all_exercises_with_tables() -> None:
     packs = [pack for lesson in course().ready for pack in visible_pack(lesson).exercises.values()]
     found = [pack.name for pack in packs if any(case.scenario.startswith("table_") for case in pack.cases)]

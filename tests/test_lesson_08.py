@@ -392,7 +392,7 @@ def test_only_the_torch_call_that_raised_is_named() -> None:
     python = judging.judge_source("sampling_distribution", bare.format("top_k_filter(logits, k)")).cases[0].sentence
     assert "TypeError" in python and "(in `" not in python
     torch_call = judging.judge_source("sampling_distribution", bare.format("(logits @ logits)")).cases[0].sentence
-    assert "(in `matmul` of (2, 5) and (2, 5))" in torch_call, torch_call
+    assert "(in `matmul` of (2, 60) and (2, 60))" in torch_call, torch_call
 
 
 @each_way

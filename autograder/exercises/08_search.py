@@ -70,9 +70,10 @@ def _(draw):
     return _expansion(draw, 3, 4, 1, lambda _, parents, tokens: parents[0] == 1)
 
 
-@beam_step.case("fewer beams than width, more than the vocabulary")
+@beam_step.case("fewer beams than width, more than the vocabulary; both are long, their scores near -120")
 def _(draw):
-    return _expansion(draw, 2, 4, 6)
+    log_probs, scores, width = _expansion(draw, 2, 4, 6)
+    return log_probs, scores - 120, width
 
 
 @beam_step.case("wider than there are expansions")
@@ -86,11 +87,19 @@ def _(draw):
     return log_probs[:1].expand(3, 5), torch.tensor([0.0, NEVER, NEVER]), 3
 
 
-@beam_step.case("tokens of log-probability -inf, by name")
+@beam_step.case("a token of log-probability -inf, which comes last, by name")
 def _(draw):
-    log_probs, scores, width = _expansion(draw, 2, 6, 4)
-    hidden = log_probs.masked_fill(torch.eye(2, 6) == 1, NEVER).log_softmax(dim=-1)
-    return call(log_probs=hidden, scores=scores, width=width)
+    def hidden(draw):  # one token alone: several at -inf would have no order
+        log_probs, scores, _ = _expansion(draw, 2, 4, 8)
+        log_probs[1, 2] = NEVER
+        return log_probs.log_softmax(dim=-1), scores
+
+    def apart(made):
+        log_probs, scores = made
+        return (lesson_08.beam_step(log_probs, scores, 7)[0].diff() < -0.004).all()
+
+    log_probs, scores = _drawn(draw, hidden, apart)
+    return call(log_probs=log_probs, scores=scores, width=8)
 
 
 @beam_step.case("float64, not contiguous")
@@ -131,6 +140,14 @@ _NOT_CUT = (
     "`min(width, beams·V)`."
 )
 _CUT_TO_V = "You cut the width to the vocabulary. There are beams·V expansions: take `min(width, beams·V)` of them."
+_UNDERFLOW = (
+    "You multiply probabilities and take the logarithm afterwards. Those of long sequences underflow: below about "
+    "e^-103 float32 has only 0, whose logarithm is -inf. Add the logarithms."
+)
+_NOT_IMPOSSIBLE = (
+    "You replace -inf by a large negative number. -inf says that an expansion is impossible, and whoever calls looks "
+    "for it: leave it as it is."
+)
 _IN_PLACE = "The result is right, but you changed an argument in place (`+=`). Write `scores[:, None] + log_probs`."
 
 beam_step.slip("parent_by_width", _WRONG_PARENT, {"places // vocabulary": "places // width"})
@@ -175,6 +192,44 @@ beam_step.slip(
     "The choice is right, but you return probabilities. Asked are their logarithms: the next step adds to them.",
     {"(scores[:, None] + log_probs).flatten()": "(scores[:, None] + log_probs).exp().flatten()"},
 )
+
+
+@beam_step.mistake(_UNDERFLOW)
+def through_probabilities(log_probs, scores, width):
+    chances = (scores.exp()[:, None] * log_probs.exp()).flatten()
+    best, places = chances.topk(min(width, len(chances)))
+    return best.log(), places // log_probs.size(1), places % log_probs.size(1)
+
+
+beam_step.slip("clamped", _NOT_IMPOSSIBLE, {".flatten()": ".flatten().clamp(min=-1e9)"})
+beam_step.slip("smallest_for_impossible", _NOT_IMPOSSIBLE, {".flatten()": ".flatten().nan_to_num()"})
+
+
+@beam_step.mistake(
+    "You drop the impossible expansions. Asked are min(width, beams·V), those of -inf at the end included: "
+    "`beam_search` sorts them out."
+)
+def impossible_dropped(log_probs, scores, width):
+    total = (scores[:, None] + log_probs).flatten()
+    best, places = total.topk(min(width, len(total)))
+    best, places = best[best > -float("inf")], places[best > -float("inf")]
+    return best, places // log_probs.size(1), places % log_probs.size(1)
+
+
+@beam_step.mistake(
+    "What you have taken you put at -inf, and an impossible expansion has -inf as well: then `argmax` finds one that "
+    "was taken before. Use `topk`, or remember which are taken."
+)
+def argmax_again_and_again(log_probs, scores, width):
+    total, kept = (scores[:, None] + log_probs).flatten(), []
+    left = total.clone()
+    for _ in range(min(width, len(total))):
+        kept.append(int(left.argmax()))
+        left[kept[-1]] = -float("inf")
+    places = torch.tensor(kept)
+    return total[places], places // log_probs.size(1), places % log_probs.size(1)
+
+
 beam_step.slip(
     "averaged",
     "You halve the sum. The score is the whole log-probability; lengths are made fair at the end, not here.",
@@ -417,9 +472,9 @@ def _found(rows, start_id, end_id, width, max_length, alpha, way="asked"):
         for rank, (score, prefix) in enumerate(expansions):
             if len(beams) == width or (way != "refilled" and rank == width):
                 break
-            if prefix[-1] == end_id:
+            if prefix[-1] == end_id and score > NEVER:
                 ended.append((score / length**alpha, list(prefix[1:])))
-            elif score > NEVER:
+            elif prefix[-1] != end_id and score > NEVER:
                 beams.append((prefix, score))
         finished += ended
         width -= len(ended) if way == "shrinking" else 0
@@ -467,21 +522,24 @@ def _likeliest(rows, start_id, end_id, max_length, alpha):
     return best[1]
 
 
-def _search(draw, width, max_length, alpha, fits, vocabulary=4, start_id=3, end_id=2, **how):
-    """Inputs of the scenario ``table_step``: a random tree in which ``fits(rows, found)``."""
+def _search(draw, width, max_length, alpha, fits, vocabulary=4, start_id=3, end_id=2, no_more=False, **how):
+    """Inputs of the scenario ``table_step``: a random tree in which ``fits(rows, found)``.
+
+    With ``no_more`` the step refuses to say what comes after max_length tokens.
+    """
     asked = (start_id, end_id, width, max_length, alpha)
     rows = _drawn(
         draw,
         lambda draw: _tree(draw, vocabulary, max_length, start_id, end_id, **how),
         lambda rows: fits(rows, _found(rows, *asked)[0]),
     )
-    return _inputs(rows, vocabulary, *asked)
+    return _inputs(rows, vocabulary, *asked, no_more=no_more)
 
 
-def _inputs(rows, vocabulary, start_id, end_id, width, max_length, alpha):
+def _inputs(rows, vocabulary, start_id, end_id, width, max_length, alpha, no_more=False):
     otherwise = torch.full((vocabulary,), 1 / vocabulary, dtype=next(iter(rows.values())).dtype).log()
     return {
-        "step": steps(rows, otherwise, patience=width * max_length + 40),
+        "step": steps(rows, otherwise, width * max_length + 40, max_length if no_more else None),
         "args": [None, start_id, end_id, width, max_length, alpha],
         "kwargs": {},
     }
@@ -557,14 +615,17 @@ def _(draw):
     return _inputs(rows, 4, 3, 2, 2, 9, 0.5)
 
 
-@beam_search.case("it never ends: the end has log-probability -inf", scenario="table_step")
+@beam_search.case("the end is impossible, and wide as the beam is, it comes to stand in it", scenario="table_step")
 def _(draw):
-    return _search(draw, 2, 4, 1.0, lambda rows, found: found != _found(rows, 3, 2, 1, 4, 1.0)[0], end=NEVER)
+    return _search(draw, 4, 4, 1.0, lambda rows, found: found != _found(rows, 3, 2, 1, 4, 1.0)[0], end=NEVER)
 
 
-@beam_search.case("it never ends, by name, penalty 0.6", scenario="table_step")
+@beam_search.case(
+    "it never ends, penalty 0.6, by name; `step` has no answer after max_length tokens", scenario="table_step"
+)
 def _(draw):
-    inputs = _search(draw, 3, 3, 0.6, lambda rows, found: len(found) == 3, start_id=1, end_id=0, end=-30.0)
+    ids = {"start_id": 1, "end_id": 0}
+    inputs = _search(draw, 3, 3, 0.6, lambda rows, found: len(found) == 3, **ids, end=-30.0, no_more=True)
     _, start_id, end_id, width, max_length, alpha = inputs["args"]
     named = {"start_id": start_id, "end_id": end_id, "width": width, "max_length": max_length, "alpha": alpha}
     return inputs | {"args": [None], "kwargs": named}
@@ -584,7 +645,14 @@ def _(draw):
 
 @beam_search.case("one token is all that is allowed", scenario="table_step")
 def _(draw):
-    return _inputs({(3,): torch.tensor([0.2, 0.3, 0.1, 0.4]).log()}, 4, 3, 1, 2, 1, 0.7)
+    return _inputs({(3,): torch.tensor([0.2, 0.3, 0.1, 0.4]).log()}, 4, 3, 1, 2, 1, 0.7, no_more=True)
+
+
+@beam_search.case("the only one that ends has a log-probability near -120", scenario="table_step")
+def _(draw):
+    rows = _tree(draw, 4, 2, 3, 2)
+    rows = {prefix: row.index_fill(0, torch.tensor([2]), -120.0).log_softmax(dim=-1) for prefix, row in rows.items()}
+    return _inputs(rows, 4, 3, 2, 4, 2, 0.5)
 
 
 @beam_search.case("the penalty turns the order: alpha 1", scenario="table_step")
@@ -743,8 +811,9 @@ _UNFINISHED_COMPETE = (
 )
 _START_KEPT = "The start token is in what you return. It is only what the model reads first: leave it out."
 _END_LOST = "The end token is missing in what you return. It was generated, too, and its probability is in the score."
-_LENGTHS = (
-    "`max_length` is the largest number of generated tokens, without the start token; you go on to another length."
+_TOO_FEW = "You stop one token too early: `max_length` counts generated tokens, without the start token."
+_TOO_MANY_TOKENS = (
+    "You go on for one token too many: `max_length` is the largest number of generated tokens, the end token included."
 )
 _SHRINKS = (
     "Your beam shrinks with every sequence that ends. In each step the `width` best expansions are taken anew, however "
@@ -766,6 +835,9 @@ _START_IS_END = (
     "You look for the end token among all ids, the start token too. Where the two are the same, every sequence has "
     "ended before it begins: look at generated tokens only."
 )
+_POSSIBLE = """        possible = scores > float("-inf")  # fewer than width may be
+        scores, parents, tokens = scores[possible], parents[possible], tokens[possible]
+"""
 _BEST_BY_SUM = (
     "You choose by the plain sum and only report the penalised score. The penalty is there to choose by: compare "
     "`score / length**alpha`."
@@ -813,6 +885,27 @@ beam_search.slip("parents_ignored", _OWN_PARENT, {
     "prefixes[parents]": "(prefixes if len(prefixes) == len(tokens) else prefixes[torch.arange(len(tokens)) "
     "% len(prefixes)])"
 })  # fmt: skip
+
+
+@beam_search.mistake(_OWN_PARENT)
+def parents_ignored_where_it_fits(step, start_id, end_id, width, max_length, alpha):
+    prefixes, scores, finished = torch.tensor([[start_id]]), torch.zeros(1), []
+    for length in range(1, max_length + 1):
+        scores, parents, tokens = beam_step(step(prefixes), scores, width)
+        if len(prefixes) != len(tokens):
+            prefixes = prefixes[parents]
+        prefixes = torch.cat([prefixes, tokens[:, None]], dim=1)
+        ended = tokens == end_id
+        finished += [(ids, score / length**alpha)
+                     for ids, score in zip(prefixes[ended, 1:].tolist(), scores[ended].tolist())]  # fmt: skip
+        prefixes, scores = prefixes[~ended], scores[~ended]
+        if len(prefixes) == 0:
+            break
+    if not finished:
+        return prefixes[0, 1:].tolist(), scores[0].item() / max_length**alpha
+    return max(finished, key=lambda pair: pair[1])
+
+
 beam_search.slip("all_from_the_best_beam", _OWN_PARENT, {"prefixes[parents]": "prefixes[:1].expand(len(tokens), -1)"})
 
 
@@ -1015,8 +1108,80 @@ beam_search.slip(
 )
 beam_search.slip("start_kept_in_ended", _START_KEPT, {"prefixes[ended, 1:]": "prefixes[ended]"})
 beam_search.slip("end_dropped", _END_LOST, {"finished.append((ids, ": "finished.append((ids[:-1], "})
-beam_search.slip("one_token_too_few", _LENGTHS, {"range(1, max_length + 1)": "range(1, max_length)"})
-beam_search.slip("one_token_too_many", _LENGTHS, {"range(1, max_length + 1)": "range(1, max_length + 2)"})
+beam_search.slip("one_token_too_few", _TOO_FEW, {"range(1, max_length + 1)": "range(1, max_length)"})
+beam_search.slip("one_token_too_many", _TOO_MANY_TOKENS, {"range(1, max_length + 1)": "range(1, max_length + 2)"})
+
+
+beam_search.slip(
+    "asks_once_more",
+    "You ask `step` once more at the end, for what would come after `max_length` tokens. Nobody needs that, and a "
+    "model may have no answer: ask at the top of the loop.",
+    {
+        "    for length in range(1, max_length + 1):": "    log_probs = step(prefixes)\n"
+        "    for length in range(1, max_length + 1):",
+        "beam_step(step(prefixes), scores": "beam_step(log_probs, scores",
+        "            break\n": "            break\n        log_probs = step(prefixes)\n",
+    },
+)
+beam_search.slip(
+    "clamped",
+    "You replace -inf by a large negative number, so an impossible end wins where no other has come. Leave -inf as it "
+    "is, and leave such expansions out.",
+    {"beam_step(step(prefixes), scores": "beam_step(step(prefixes).clamp(min=-1e9), scores"},
+)
+beam_search.slip(
+    "impossible_ends_kept",
+    "An end of probability 0 counts as an end with you: where no other has come, a sequence with the score -inf wins. "
+    "Leave expansions of -inf out.",
+    {_POSSIBLE: ""},
+)
+
+
+_PRODUCTS = (
+    "You multiply probabilities, in float32. Those of long or unlikely sequences underflow: below about e^-103 there "
+    "is only 0, whose logarithm is -inf. Add the logarithms."
+)
+
+
+@beam_search.mistake(
+    "An end with a score near -120 is lost with you. Either you multiply probabilities, in float32, which below about "
+    "e^-103 is only 0: add the logarithms. Or your search for the best begins with a number like -100: take -inf."
+)
+def products_that_underflow(step, start_id, end_id, width, max_length, alpha):
+    prefixes, chances, finished = torch.tensor([[start_id]]), torch.ones(1), []
+    for length in range(1, max_length + 1):
+        total = chances[:, None] * step(prefixes).exp()
+        chances, places = total.flatten().topk(min(width, total.numel()))
+        parents, tokens = places // total.size(1), places % total.size(1)
+        prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)
+        ended = (tokens == end_id) & (chances > 0)
+        for ids, score in zip(prefixes[ended, 1:].tolist(), chances[ended].log().tolist()):
+            finished.append((ids, score / length**alpha))
+        prefixes, chances = prefixes[tokens != end_id], chances[tokens != end_id]
+        if not len(prefixes):
+            break
+    if not finished:
+        return prefixes[0, 1:].tolist(), chances[0].log().item() / max_length**alpha
+    return max(finished, key=lambda pair: pair[1])
+
+
+@beam_search.mistake(_PRODUCTS)
+def products_that_underflow_and_impossible_ends(step, start_id, end_id, width, max_length, alpha):
+    prefixes, chances, finished = torch.tensor([[start_id]]), torch.ones(1), []
+    for length in range(1, max_length + 1):
+        total = chances[:, None] * step(prefixes).exp()
+        chances, places = total.flatten().topk(min(width, total.numel()))
+        parents, tokens = places // total.size(1), places % total.size(1)
+        prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)
+        ended = tokens == end_id
+        for ids, score in zip(prefixes[ended, 1:].tolist(), chances[ended].log().tolist()):
+            finished.append((ids, score / length**alpha))
+        prefixes, chances = prefixes[~ended], chances[~ended]
+        if not len(prefixes):
+            break
+    if not finished:
+        return prefixes[0, 1:].tolist(), chances[0].log().item() / max_length**alpha
+    return max(finished, key=lambda pair: pair[1])
 
 
 @beam_search.mistake(
@@ -1246,6 +1411,11 @@ beam_search.slip(
 )
 
 
+for _wrong in [each for each in beam_search.wrong if each.edits and _POSSIBLE not in each.edits]:
+    # Whoever makes another mistake mostly makes this one besides; the other is the one to tell.
+    beam_search.slip(f"{_wrong.name}_and_impossible_ends", _wrong.sentence, {**_wrong.edits, _POSSIBLE: ""})
+
+
 @beam_search.also_right
 def with_lists(step, start_id, end_id, width, max_length, alpha):
     beams, finished = [((), 0.0)], []
@@ -1255,6 +1425,8 @@ def with_lists(step, start_id, end_id, width, max_length, alpha):
                  for token, p in enumerate(row)]  # fmt: skip
         beams = []
         for score, ids in sorted(every, reverse=True)[:width]:
+            if score == -math.inf:
+                continue
             if ids[-1] == end_id:
                 finished.append((score / length**alpha, list(ids)))
             else:
@@ -1301,6 +1473,8 @@ def stops_where_nothing_can_win(step, start_id, end_id, width, max_length, alpha
         prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)
         going = []
         for row, token in enumerate(tokens.tolist()):
+            if scores[row] == -math.inf:
+                continue
             if token == end_id:
                 finished.append((scores[row].item() / length**alpha, prefixes[row, 1:].tolist()))
             else:
@@ -1321,7 +1495,7 @@ def probabilities_multiplied(step, start_id, end_id, width, max_length, alpha):
         chances, places = total.flatten().topk(min(width, total.numel()))
         parents, tokens = places // total.size(1), places % total.size(1)
         prefixes = torch.cat([prefixes[parents], tokens[:, None]], dim=1)
-        for row in (tokens == end_id).nonzero().flatten().tolist():
+        for row in ((tokens == end_id) & (chances > 0)).nonzero().flatten().tolist():
             finished.append((prefixes[row, 1:].tolist(), math.log(chances[row]) / length**alpha))
         prefixes, chances = prefixes[tokens != end_id], chances[tokens != end_id]
         if not len(prefixes):
@@ -1402,9 +1576,9 @@ def _(draw):
     return _logits(draw, 6), 3
 
 
-@top_k_filter.case("logits (batch, length, V), by name")
+@top_k_filter.case("logits (batch, length, V), float16, by name")
 def _(draw):
-    return call(logits=_logits(draw, 2, 3, 5), k=3)
+    return call(logits=_logits(draw, 2, 3, 5).half(), k=3)
 
 
 @top_k_filter.case("as many rows as tokens, so that a wrong dimension raises nothing")
@@ -1481,6 +1655,17 @@ top_k_filter.slip(
 def one_too_many(logits, k):
     ranked = logits.sort(dim=-1, descending=True).values
     return logits.masked_fill(logits < ranked[..., min(k, logits.size(-1) - 1)].unsqueeze(-1), -float("inf"))
+
+
+@top_k_filter.mistake(
+    "Your -inf is float32 whatever comes in, and half precision becomes float32 beside it. Keep the dtype of the "
+    "logits: `torch.full_like(logits, …)` or `masked_fill`."
+)
+def always_float32(logits, k):
+    best, tokens = logits.topk(min(k, logits.size(-1)), dim=-1)
+    dropped = torch.full(logits.shape, -float("inf"))
+    dropped = dropped.to(torch.promote_types(dropped.dtype, logits.dtype))
+    return dropped.scatter(-1, tokens, best.to(dropped.dtype))
 
 
 @top_k_filter.mistake("You keep the k smallest logits.")
@@ -1764,6 +1949,17 @@ def only_the_best_is_saved(logits, p):
     return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, order, dropped), -float("inf"))
 
 
+@top_p_filter.mistake(
+    "You move the mask by one place, and leave its first entry as it was: where the best token alone has more than p, "
+    "it is dropped. The best always stays: `dropped[..., 0] = False`."
+)
+def first_not_saved(logits, p):
+    ranked, order = logits.sort(dim=-1, descending=True)
+    dropped = ranked.softmax(dim=-1).cumsum(dim=-1) > p
+    dropped[..., 1:] = dropped[..., :-1].clone()
+    return logits.masked_fill(torch.zeros_like(dropped).scatter(-1, order, dropped), -float("inf"))
+
+
 @top_p_filter.mistake(_ONE_MORE)
 def shifted_twice(logits, p):
     ranked, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
@@ -2017,9 +2213,9 @@ def _distribution(draw, shape, temperature=1.0, k=None, p=None, dtype=torch.floa
     return torch.stack(rows).reshape(shape)
 
 
-@sampling_distribution.case("nothing given: the softmax")
+@sampling_distribution.case("nothing given: the softmax, of 60 tokens")
 def _(draw):
-    return (_distribution(draw, (2, 5)),)
+    return (draw.normal(2, 60, scale=1.5),)
 
 
 @sampling_distribution.case("temperature 0.5")
@@ -2082,8 +2278,8 @@ _TIMES_TEMPERATURE = (
     "distribution sharper."
 )
 _P_FIRST = (
-    "Your top-p looks at logits that top-k has not cut yet. Asked is k first: p then counts on the renormalised rest "
-    "that k has left."
+    "Your top-p counts on the whole distribution, as if top-k had cut nothing. Asked is k first: p then counts on the "
+    "rest that k has left, renormalised."
 )
 _P_COLD = (
     "You apply top-p before the temperature, so it looks at a distribution that is not drawn from. Temperature first."
@@ -2143,6 +2339,30 @@ def p_before_k(logits, temperature=1.0, k=None, p=None):
     if k is not None:
         logits = top_k_filter(logits, k)
     return logits.softmax(dim=-1)
+
+
+@sampling_distribution.mistake(
+    "Where no `k` is given, you keep 50 tokens. None leaves the filter out, and is what stands in the task's first "
+    "line: `k=None`."
+)
+def fifty_by_default(logits, temperature=1.0, k=50, p=None):
+    logits = logits / temperature
+    if k is not None:
+        logits = top_k_filter(logits, k)
+    if p is not None:
+        logits = top_p_filter(logits, p)
+    return logits.softmax(dim=-1)
+
+
+@sampling_distribution.mistake(_P_FIRST)
+def cut_but_not_renormalised_between(logits, temperature=1.0, k=None, p=None):
+    chances, order = (logits / temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+    if k is not None:
+        chances[..., k:] = 0
+    if p is not None:
+        chances[chances.cumsum(dim=-1) - chances >= p] = 0
+    chances = torch.zeros_like(chances).scatter(-1, order, chances)
+    return chances / chances.sum(dim=-1, keepdim=True)
 
 
 @sampling_distribution.mistake(_P_FIRST)
@@ -2434,6 +2654,11 @@ sample.slip("k_and_p_left_out", "`k` and `p` have no effect: hand them on to `sa
 sample.slip("temperature_left_out", "The temperature has no effect: hand it on to `sampling_distribution`.", {
     "(logits, temperature, k, p)": "(logits, k=k, p=p)"
 })  # fmt: skip
+sample.slip(
+    "k_and_p_exchanged",
+    "`k` and `p` have changed places on their way: `sampling_distribution` takes temperature, k, p, in this order.",
+    {"temperature, k, p)": "temperature, p, k)"},
+)
 sample.slip("temperature_twice", (
     "You divide by the temperature, and `sampling_distribution` does it again. Hand the logits over as they are."
 ), {"(logits, temperature, k, p)": "(logits / temperature, temperature, k, p)"})  # fmt: skip
@@ -2497,7 +2722,10 @@ def one_random_number(logits, temperature=1.0, k=None, p=None, generator=None):
     return (chances.cumsum(dim=-1) < chance).sum(dim=-1).clamp(max=logits.size(-1) - 1)
 
 
-@sample.mistake(_ONE_FOR_ALL)
+@sample.mistake(
+    "You draw for all rows from the distribution of row 0. Each row has its own: hand all of them to `multinomial`, "
+    "which draws from each."
+)
 def first_row_for_all(logits, temperature=1.0, k=None, p=None, generator=None):
     chances = sampling_distribution(logits, temperature, k, p)
     return torch.multinomial(chances[0], len(logits), replacement=True, generator=generator)

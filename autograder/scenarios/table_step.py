@@ -15,7 +15,10 @@ from autograder.scenarios.call import accepts, changed, tensors_of
 
 
 def steps(
-    rows: Mapping[tuple[int, ...], torch.Tensor], otherwise: torch.Tensor, patience: int = 100
+    rows: Mapping[tuple[int, ...], torch.Tensor],
+    otherwise: torch.Tensor,
+    patience: int = 100,
+    longest: int | None = None,
 ) -> dict[str, Tree]:
     """A step as data, the ``step`` of a case.
 
@@ -23,9 +26,11 @@ def steps(
         rows: the log-probabilities (vocabulary,) of the next token by prefix, start token included.
         otherwise: (vocabulary,): those after all other prefixes.
         patience: how many calls are borne.
+        longest: the length of the longest prefixes that it answers; None answers all.
     """
     prefixes = [list(prefix) for prefix in rows]
-    return {"prefixes": prefixes, "table": torch.stack([*rows.values(), otherwise]), "patience": patience}
+    made = {"prefixes": prefixes, "table": torch.stack([*rows.values(), otherwise]), "patience": patience}
+    return made if longest is None else made | {"longest": longest}
 
 
 def table_step(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
@@ -64,7 +69,7 @@ class StepTable:
     def __init__(self, step: Mapping[str, Any]) -> None:
         self.places = {tuple(prefix): place for place, prefix in enumerate(step["prefixes"])}
         self.table, self.patience = step["table"], step["patience"]  # (prefixes + 1, vocabulary), the last for others
-        self.vocabulary = self.table.size(1)
+        self.vocabulary, self.longest = self.table.size(1), step.get("longest")
         self.asked: Counter[int] = Counter()
 
     def look_up(self, prefixes: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -72,10 +77,16 @@ class StepTable:
 
         Raises:
             TooManyCalls: there is no end to it.
+            ValueError: nobody needs to know what comes after so many tokens.
         """
         self.asked[len(prefixes[0])] += 1
         if (calls := sum(self.asked.values())) > self.patience:
             raise TooManyCalls(f"step was called {calls} times, and there is no end to it")
+        if self.longest is not None and (length := len(prefixes[0])) > self.longest:
+            raise ValueError(
+                f"step was asked what comes after {length - 1} generated tokens, and {self.longest} are all that are "
+                "allowed (max_length): it has no answer to that, and none is needed"
+            )
         return self.table[[self.places.get(tuple(prefix), -1) for prefix in prefixes]]
 
     def counted(self, names: Sequence[str] = ("asked_again",)) -> dict[str, Tree]:
