@@ -222,7 +222,7 @@ def mislaid(number: int, expected: Tree, got: Tree) -> str:
         if rows != (more := got["extra"][name]):
             return (
                 f"The result is right, but in call {number} `attention.{name}` was given {more} rows more than there "
-                "are new tokens: what is in the cache need not be computed again."
+                "are new tokens: each of these is projected once, and what is in the cache not again."
             )
     return ""
 
