@@ -14,6 +14,7 @@ from autograder.packs import packs_of
 from autograder.reproduce import reproduction
 from autograder.scenarios.call import call
 from autograder.scenarios.module import dropped, module
+from autograder.scenarios.parts import assembled, attending
 from autograder.scenarios.table_model import TableModel, TooManyCalls, table, table_model
 from autograder.scenarios.training import training
 from crosstalk import my_model
@@ -172,6 +173,62 @@ def test_old_gradients_are_there_before_the_first_step(inputs: dict, earlier: di
     rate, stale = inputs["options"]["lr"], inputs["stale"]
     for name, weight in seen["weights"].items():
         torch.testing.assert_close(weight, inputs["weights"][name] - 3 * rate * stale)
+
+
+def test_going_backward_from_a_loss_that_hangs_on_nothing_is_seen(inputs: dict, earlier: dict) -> None:
+    def answer(model: nn.Module, source: Any, target: Any, optimizer: Any, pad_id: int, start_id: int) -> float:
+        torch.tensor(1.0, requires_grad=True).backward()
+        return 1.0
+
+    plain = torch.autograd.backward
+    assert training(answer, inputs, earlier)["adrift"] is True
+    assert torch.autograd.backward is plain
+    assert "adrift" not in training(my_model.stand_in("train_step"), inputs, earlier)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_has_the_same_attention_and_is_kept_apart() -> None:
+    found = next(case for case in packs_of("project_memory")[0].cases if case.inputs.get("again"))
+    seen_attentions = []
+
+    def answer(attention: nn.Module, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen_attentions.append(attention)
+        return memory, memory
+
+    seen = attending(answer, found.inputs, {name: my_model.stand_in(name) for name in _BEFORE})
+    assert seen_attentions[0] is seen_attentions[1]
+    assert torch.equal(seen["result"][0], found.inputs["args"][1])
+    assert torch.equal(seen["again"][0], found.inputs["again"]["args"][1])
+
+
+_BEFORE = ("MultiHeadAttention", "masked_attention")
+
+
+@pytest.mark.parametrize("evaluating", [True, False])
+def test_a_model_is_asked_and_should_be_left_in_the_mode_of_its_case(evaluating: bool) -> None:
+    cases = packs_of("EncoderDecoder")[0].cases
+    found = next(case for case in cases if case.inputs.get("evaluating", False) is evaluating)
+    modes = []
+
+    class Model(my_model.stand_in("EncoderDecoder")):  # type: ignore[misc]
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            modes.append(self.training)
+            result: torch.Tensor = super().forward(*args, **kwargs)
+            return result
+
+    class Switching(Model):
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            self.decoder.train(evaluating)
+            return super().forward(*args, **kwargs)
+
+    assert "training" not in assembled(Model, found.inputs, {})
+    assert assembled(Switching, found.inputs, {})["training"] is evaluating
+    assert modes == [not evaluating] * 2
+    if evaluating:
+        build, _ = case("EncoderDecoder", found.title)
+        assert not build(my_model.stand_in("EncoderDecoder")).training
 
 
 # --- dropout ---------------------------------------------------------------------------------------------------

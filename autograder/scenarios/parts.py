@@ -21,11 +21,12 @@ def attending(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
 
     ``inputs`` has args and kwargs, where ``ATTENTION`` marks the attention's place; ``size`` (d_model, heads)
     and ``attention`` (its weights by name); ``record``: which arguments of what each head does are noted loosely,
-    and whether it returns None for the weights (see `autograder.scenarios.module`).
+    and whether it returns None for the weights (see `autograder.scenarios.module`). It may have ``again``: the args
+    and kwargs of a second call with the same attention.
 
     Returns:
         ``result``, ``changed``, ``gradients`` at the arguments and at the weights, and ``calls`` of the function
-        that each head does.
+        that each head does, in the first call; where there is a second one, ``again``, its result.
     """
     accepts(answer, "", inputs["args"], inputs["kwargs"])
     calls: list[Tree] = []
@@ -37,12 +38,16 @@ def attending(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     result = answer(*in_place(passed["args"], attention), **in_place(passed["kwargs"], attention))
     for noted in calls:  # no mask, and one that allows everything, are the same
         noted.pop("mask")
-    return {
+    seen: dict[str, Tree] = {
         "result": described(result),
         "changed": changed(copies, before),
         "gradients": backward(result, leaves),
-        "calls": calls,
+        "calls": list(calls),
     }
+    if again := inputs.get("again"):
+        following = answer(*in_place(again["args"], attention), **in_place(again["kwargs"], attention))
+        seen["again"] = described(following)
+    return seen
 
 
 def attention_of(inputs: Mapping[str, Any], earlier: Mapping[str, Any], calls: list[Tree]) -> nn.Module:
@@ -72,13 +77,14 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
 
     ``inputs`` has ``method``, ``forward`` (args and kwargs of the call), ``start`` (tokens that are already
     there), ``weights`` of the toys by name, ``tied`` (the generator shares the target table), ``features`` (the
-    source is no tokens but features), and ``again``, a second call with its own method and start, or None.
+    source is no tokens but features), ``again``, a second call with its own method and start, or None, and may have
+    ``evaluating``: is the model in evaluation mode?
 
     Returns:
         ``kind``, ``parameters`` (name → shape), and, where the names fit, ``result``, ``again``, ``changed``,
         ``gradients`` of inputs and parameters, ``called`` (module → number of calls in the first call) and
         ``masks`` that reached encoder and decoder, broadcast; no mask is one that allows everything; also
-        ``training``, if the model is no longer in training mode.
+        ``training``, the model's mode, if it is no longer the one that it was in.
     """
     toys = toys_of(inputs)
     accepts(answer, "", list(toys.values()), {})
@@ -93,6 +99,8 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
     if method is None:
         return seen | {"result": {"$kind": f"missing method {inputs['method']}"}}
     accepts(method, inputs["method"], forward["args"], forward["kwargs"])
+    training = not inputs.get("evaluating", False)
+    built.train(training)
     before = [tensor.clone() for _, tensor in tensors_of(forward)]
     passed, leaves = with_leaves(forward)
     # At the toys that were handed in: a copy of them would have no gradient.
@@ -107,8 +115,8 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         for toy in toys.values():
             toy.start = again["start"]
         again = getattr(built, again["method"])(*again["args"], **again["kwargs"])
-    if not all(part.training for part in built.modules()):
-        seen["training"] = False
+    if any(part.training != training for part in built.modules()):
+        seen["training"] = not training
     return seen | {
         "again": described(again),
         "result": described(result),
@@ -121,7 +129,12 @@ def assembled(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
 
 def assembler(inputs: dict[str, Any]) -> Callable[[Any], nn.Module]:
     """What puts the toys of an ``assembled`` case into a student's class."""
-    return lambda made_from: made_from(*toys_of(inputs).values())
+
+    def build(made_from: Any) -> nn.Module:
+        model: nn.Module = made_from(*toys_of(inputs).values())
+        return model.eval() if inputs.get("evaluating") else model
+
+    return build
 
 
 def toys_of(inputs: dict) -> dict[str, Toy]:

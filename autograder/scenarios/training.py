@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,7 +28,8 @@ def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         For each step: ``result``, what it returned; ``reads``, what the model was given (see `_Reading`);
         ``backward``, how often gradients were computed; ``stepped``, how often ``optimizer.step()`` was called;
         ``at_step``, the watched gradients when that was done; ``training``, the model's mode afterwards. And after
-        the last: ``weights``, the watched ones; ``changed``, which inputs were changed.
+        the last: ``weights``, the watched ones; ``changed``, which inputs were changed. And ``adrift``, where in a step
+        `torch.autograd.backward` was called, as ``loss.backward()`` does, and no gradient came back to the model.
     """
     model, optimizer = tiny_model(inputs, earlier)
     batches = inputs["batches"]
@@ -39,11 +41,11 @@ def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         arguments = (model, source, target, optimizer, inputs["pad_id"], inputs["start_id"])
         accepts(answer, "", arguments, {})
         moves.begin()
-        with _Reading(model, source, target, inputs["pad_id"]) as reading:
+        with _Reading(model, source, target, inputs["pad_id"]) as reading, moves.listening():
             results.append(described(answer(*arguments)))
         reads.append(reading.seen)
         modes.append(model.training)
-    return {
+    seen: dict[str, Tree] = {
         "result": tuple(results),
         "reads": reads,
         "backward": moves.backward,
@@ -53,6 +55,7 @@ def training(answer: Any, inputs: dict, earlier: Mapping[str, Any]) -> Tree:
         "training": modes,
         "changed": sorted({f"args.{1 + int(path.split('.')[1])}" for path in changed(batches, before)}),
     }
+    return seen | ({"adrift": True} if moves.adrift else {})
 
 
 def tiny_model(inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -91,6 +94,7 @@ class _Moves:
         self.watched = watched
         self.backward: list[int] = []
         self.stepped: list[int] = []
+        self.adrift = False
         self.at_step: list[dict[str, Tree]] = []
         next(iter(watched.values())).register_hook(self._count_backward)
         optimizer.register_step_post_hook(self._count_step)
@@ -100,6 +104,22 @@ class _Moves:
         self.backward.append(0)
         self.stepped.append(0)
         self.at_step.append({})
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """During a training step: does a call of backward leave the model without gradients?"""
+        went, original = [], torch.autograd.backward
+
+        def noting(*args: Any, **kwargs: Any) -> None:
+            went.append(True)
+            original(*args, **kwargs)
+
+        torch.autograd.backward = noting  # what `Tensor.backward` calls
+        try:
+            yield
+        finally:
+            torch.autograd.backward = original
+        self.adrift |= bool(went) and not self.backward[-1]
 
     def _count_backward(self, gradient: torch.Tensor) -> None:
         self.backward[-1] += 1
