@@ -364,8 +364,8 @@ plt.show()
 # ```
 #
 # The names of the six parts are fixed: weights are loaded by name. Dropout falls on each sub-layer's output, before
-# it is added. Use what you have: `project_memory` and `cross_attention`, or `self.cross_attention(..., memory,
-# memory_mask)`, which does both.
+# it is added; `dropout` may be anything from 0 to 1, both included, as in `nn.Dropout`. Use what you have:
+# `project_memory` and `cross_attention`, or `self.cross_attention(..., memory, memory_mask)`, which does both.
 #
 # ```python
 # DecoderLayer(48, 4, 96)(states, memory)  # (1, 5, 48)

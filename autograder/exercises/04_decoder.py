@@ -31,12 +31,13 @@ def _attention_shapes(d_model):
     return shapes
 
 
-def _attending(draw, d_model, heads, *args, dtype=torch.float32, without_weights=False, **kwargs):
+def _attending(draw, d_model, heads, *args, dtype=torch.float32, without_weights=False, again=None, **kwargs):
     """Inputs of the scenario ``attending``: the attention comes first, by position or by name."""
     arguments = call(*args, **kwargs) if kwargs else call(ATTENTION, *args)
     record = _RECORD | ({"without_weights": True} if without_weights else {})
     weights = dict(sorted(_weights(draw, _attention_shapes(d_model), dtype).items()))
-    return arguments | {"size": [d_model, heads], "attention": weights, "record": record}
+    made = arguments | {"size": [d_model, heads], "attention": weights, "record": record}
+    return made | {"again": call(ATTENTION, *again)} if again else made
 
 
 # --- project_memory --------------------------------------------------------------------------------------------
@@ -73,9 +74,9 @@ def _(draw):
     return _attending(draw, 6, 2, attention=ATTENTION, memory=memory, dtype=torch.float64)
 
 
-@project_memory.case("one head", scenario="attending")
+@project_memory.case("one head; called again with another memory of the same shape", scenario="attending")
 def _(draw):
-    return _attending(draw, 4, 1, draw.normal(3, 2, 4))
+    return _attending(draw, 4, 1, draw.normal(3, 2, 4), again=[draw.normal(3, 2, 4)])
 
 
 _KEYS = "keys = split_heads(attention.key(memory), attention.heads)"
@@ -182,6 +183,24 @@ project_memory.slip(
 )
 
 
+_KEPT_FOR_EVER = (
+    "You keep what was made of the first memory (on the attention, or in a dict), and give it again when another one "
+    "comes. Project the memory that is handed in, each time; whoever decodes keeps the result."
+)
+project_memory.slip(
+    "kept_on_the_attention",
+    _KEPT_FOR_EVER,
+    {"    return keys, values": "    if not hasattr(attention, 'kept'):\n        attention.kept = keys, values\n"
+     "    return attention.kept"},
+)  # fmt: skip
+project_memory.slip(
+    "kept_by_its_shape",
+    _KEPT_FOR_EVER,
+    {"def project_memory(attention, memory):": "kept = {}\n\n\ndef project_memory(attention, memory):",
+     "    return keys, values": "    return kept.setdefault((id(attention), memory.shape), (keys, values))"},
+)  # fmt: skip
+
+
 @project_memory.mistake(
     "You call the whole attention, so the memory attends to itself. Asked is only the first half of the work: keys "
     "and values, by `attention.key` and `attention.value`."
@@ -273,9 +292,10 @@ def _(draw):
     return _attending(draw, 4, 2, *_parts(draw, 2, 2, 5, 2, 4), _padding([1, 2], 2))
 
 
-@cross.case("a mask for each head and query", scenario="attending")
+@cross.case("a mask for each head and query; called again with others of the same shape", scenario="attending")
 def _(draw):
-    return _attending(draw, 4, 2, *_parts(draw, 2, 2, 3, 4, 4), draw.mask(2, 2, 3, 4))
+    given, following = _parts(draw, 2, 2, 3, 4, 4), _parts(draw, 2, 2, 3, 4, 4)
+    return _attending(draw, 4, 2, *given, draw.mask(2, 2, 3, 4), again=[*following, draw.mask(2, 2, 3, 4)])
 
 
 @cross.case("a batch of one, a target of length one", scenario="attending")
@@ -333,6 +353,11 @@ cross.slip(
     "mask_not_passed_on",
     "`memory_mask` is not passed on, so the padding of the source takes a share of the weight.",
     {_CARRIED: "attention.attention(queries, keys, values)"},
+)
+cross.slip(
+    "keys_and_values_kept",
+    "You keep keys and values of the first call. The next word brings others: use the ones that are handed in.",
+    {_CARRIED: "attention.attention(queries, *attention.__dict__.setdefault('kept', (keys, values)), memory_mask)"},
 )
 cross.slip(
     "queries_not_projected",
@@ -618,6 +643,13 @@ def _prefix(lengths, target):
     return causal(target, target) & _padding(lengths, target)
 
 
+def _own(draw, target):
+    """Masks of the target for two words and two heads: causal, each token sees itself, the rest is drawn."""
+    allowed = draw.mask(2, 2, target, target) | torch.eye(target, dtype=torch.bool)
+    allowed[:, :, -1, 0] = torch.tensor([True, False])  # heads differ, however it is drawn
+    return causal(target, target) & allowed
+
+
 @layer.case("a source longer than the target, no masks", scenario="module")
 def _(draw):
     return _layer(draw, forward=call(draw.normal(2, 3, 4), draw.normal(2, 5, 4)))
@@ -687,10 +719,11 @@ def _(draw):
     return _layer(draw, forward=call(states, memory, causal(3, 3)), again=call(changed, memory, causal(3, 3)))
 
 
-@layer.case("called again with another memory of the same shape", scenario="module")
+@layer.case("masks for each head and query; called again with another memory", scenario="module")
 def _(draw):
     states = draw.normal(2, 3, 4)
-    forward = call(states, draw.normal(2, 4, 4), memory_mask=_padding([4, 3], 4))
+    own, read = _own(draw, 3), draw.mask(2, 2, 3, 4)
+    forward = call(states, draw.normal(2, 4, 4), memory_mask=read, target_mask=own)
     return _layer(draw, forward=forward, again=call(states, draw.normal(2, 4, 4)))
 
 
@@ -1081,11 +1114,19 @@ _NOT_STRETCHED = (
     "evaluation: `nn.Dropout` does both."
 )
 _BY_HAND = "({0} if not self.training else {0} * (torch.rand_like({0}) >= self.dropout.p))"
+_STRETCHED_BY_HAND = _BY_HAND[:-1] + " / (1 - self.dropout.p))"
 layer.slip(
     "dropout_not_stretched", _NOT_STRETCHED,
     {_SELF_SUM: f"states = states + {_BY_HAND.format('attended')}",
      _READ_SUM: f"states = states + {_BY_HAND.format('read')}",
      _LAST: f"return states + {_BY_HAND.format('processed')}"},
+)  # fmt: skip
+layer.slip(
+    "dropout_by_hand_divided_by_zero",
+    "`dropout` may be 1. Then 1 - p is 0, and 0 / 0 is NaN: drop with `nn.Dropout`, or divide only where p is below 1.",
+    {_SELF_SUM: f"states = states + {_STRETCHED_BY_HAND.format('attended')}",
+     _READ_SUM: f"states = states + {_STRETCHED_BY_HAND.format('read')}",
+     _LAST: f"return states + {_STRETCHED_BY_HAND.format('processed')}"},
 )  # fmt: skip
 layer.slip(
     "dropout1d",
@@ -1193,12 +1234,25 @@ layer.slip(
 )
 
 
+_MASK_CUT = (
+    "You take one head's or one query's part of a mask for all of them. A mask broadcasts to (batch, heads, queries, "
+    "keys), and each head and query may have a row of its own: pass it on as it is."
+)
+_MASKS = {"memory": (_READ, "keys, values, memory_mask)"), "target": (_SELF, "mask=target_mask)")}
+for _name, (_line, _end) in _MASKS.items():
+    for _word, _cut in (("query", "[..., :1, :]"), ("head", "[:, :1]"), ("head_and_query", "[:, :1, :1]")):
+        layer.slip(
+            f"{_name}_mask_of_the_first_{_word}",
+            _MASK_CUT,
+            {_line: f"cut = None if {_name}_mask is None else {_name}_mask.expand("
+             f"*{_name}_mask.shape){'[None, None]' if _name == 'target' else ''}{_cut}\n        "
+             + _line.replace(_end, _end.replace(f"{_name}_mask)", "cut)"))},
+        )  # fmt: skip
 _IN_PLACE = (
-    "`states += …` changes the states in place, but the norm still needs the old ones for its gradient. Make a new "
-    "sum: `states = states + …`."
+    "`states += …` changes the states of the caller in place, who still needs them. Make a new sum: "
+    "`states = states + …`."
 )
 layer.slip("in_place_after_self", _IN_PLACE, {_SELF_SUM: "states += self.dropout(attended)"})
-layer.slip("in_place_after_cross", _IN_PLACE, {_READ_SUM: "states += self.dropout(read)"})
 layer.slip(
     "in_place_everywhere",
     _IN_PLACE,
@@ -1207,6 +1261,10 @@ layer.slip(
         _READ_SUM: "states += self.dropout(read)",
         _LAST: "states += self.dropout(processed)\n        return states",
     },
+)
+layer.also(
+    "sums_of_its_own_in_place",
+    {_READ_SUM: "states += self.dropout(read)", _LAST: "states += self.dropout(processed)\n        return states"},
 )
 
 
@@ -1397,16 +1455,16 @@ def _(draw):
     return _decoder(draw, 2, forward=forward, fused=True)
 
 
-@decoder.case("called again with another memory", scenario="module")
+@decoder.case("a target mask for each head and query; called again with another memory", scenario="module")
 def _(draw):
-    states = draw.normal(2, 2, 4)
-    forward, again = call(states, draw.normal(2, 3, 4)), call(states, draw.normal(2, 3, 4))
+    states = draw.normal(2, 3, 4)
+    forward, again = call(states, draw.normal(2, 4, 4), _own(draw, 3)), call(states, draw.normal(2, 4, 4))
     return _decoder(draw, 2, forward=forward, again=again)
 
 
-@decoder.case("a memory mask alone", scenario="module")
+@decoder.case("a memory mask alone, for each head and query", scenario="module")
 def _(draw):
-    forward = call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), memory_mask=_padding([3, 2], 3))
+    forward = call(draw.normal(2, 3, 4), draw.normal(2, 3, 4), memory_mask=draw.mask(2, 2, 3, 3))
     return _decoder(draw, 1, forward=forward)
 
 
@@ -1426,6 +1484,7 @@ _LOOP = f"        for layer in self.layers:\n            {_STEP}\n"
 _FINAL = "return self.norm(states)"
 _SHARED = "All layers are one and the same object, `[layer] * n`: they share their weights. Make a new one for each."
 _FIRST_ONLY = "The masks reach the first layer only. Every layer reads padding and future unless it is given both."
+_FIRST_ONLY_OF_ONE = "`{}` reaches the first layer only. Every layer needs it: pass both masks to each."
 _CONSTANT = (
     "The memory changes from layer to layer. It is the encoder's result, and the same for all: only `states` moves."
 )
@@ -1465,8 +1524,16 @@ decoder.slip(
     "masks_to_the_first_only", _FIRST_ONLY,
     {_LOOP: f"{_LOOP}            target_mask = memory_mask = None\n"},
 )  # fmt: skip
-decoder.slip("target_mask_to_the_first_only", _FIRST_ONLY, {_LOOP: f"{_LOOP}            target_mask = None\n"})
-decoder.slip("memory_mask_to_the_first_only", _FIRST_ONLY, {_LOOP: f"{_LOOP}            memory_mask = None\n"})
+decoder.slip(
+    "target_mask_to_the_first_only",
+    _FIRST_ONLY_OF_ONE.format("target_mask"),
+    {_LOOP: f"{_LOOP}            target_mask = None\n"},
+)
+decoder.slip(
+    "memory_mask_to_the_first_only",
+    _FIRST_ONLY_OF_ONE.format("memory_mask"),
+    {_LOOP: f"{_LOOP}            memory_mask = None\n"},
+)
 decoder.slip(
     "no_masks", "No layer gets a mask: pass `target_mask` and `memory_mask` to each.",
     {_STEP: "states = layer(states, memory)"},
@@ -1491,6 +1558,14 @@ decoder.slip(
     "The mask of the target is used for the memory too. The memory has the source's length and padding: `memory_mask`.",
     {_STEP: "states = layer(states, memory, target_mask, target_mask)"},
 )
+for _name in ("memory", "target"):
+    for _word, _cut in (("query", "[..., :1, :]"), ("head", "[:, :1]")):
+        decoder.slip(
+            f"{_name}_mask_of_the_first_{_word}",
+            _MASK_CUT,
+            {_LOOP: f"        if {_name}_mask is not None and {_name}_mask.dim() == 4:\n"
+             f"            {_name}_mask = {_name}_mask{_cut}\n{_LOOP}"},
+        )  # fmt: skip
 decoder.slip("memory_replaced", _CONSTANT, {_STEP: f"{_STEP}\n            memory = states"})
 _MEMORY_MOVES = (
     "The layers change the memory, and `states` stays what it was. It is the other way round: the memory is the same "
@@ -1682,7 +1757,8 @@ model = Exercise("EncoderDecoder", returns=["result"])
 _LETTERS, _SOUNDS, _WIDTH = 7, 6, 4
 
 
-def _toys(draw, method, *args, start=0, tied=False, features=0, again=None, dtype=torch.float32, **kwargs):
+def _toys(draw, method, *args, start=0, tied=False, features=0, again=None, evaluating=False, dtype=torch.float32,
+          **kwargs):  # fmt: skip
     """Inputs of the scenario ``assembled``: the toys' weights, and a call of one of the model's methods."""
     shapes = {
         "source_embedding.weight": (features or _LETTERS, _WIDTH),
@@ -1694,8 +1770,9 @@ def _toys(draw, method, *args, start=0, tied=False, features=0, again=None, dtyp
     weights = _weights(draw, shapes, dtype)
     if tied:
         weights["generator.weight"] = weights["target_embedding.weight"]
-    return {"method": method, "forward": call(*args, **kwargs), "start": start, "tied": tied,
+    made = {"method": method, "forward": call(*args, **kwargs), "start": start, "tied": tied,
             "features": bool(features), "again": again, "weights": dict(sorted(weights.items()))}  # fmt: skip
+    return made | ({"evaluating": True} if evaluating else {})
 
 
 def _source(draw, *lengths):
@@ -1706,9 +1783,11 @@ def _target(draw, *lengths):
     return draw.padded(list(lengths), 1, _SOUNDS, pad_id=0)
 
 
-@model.case("forward: a source longer than the target, no masks", scenario="assembled")
+@model.case("forward: a source longer than the target, no masks, 0 is a token like the others", scenario="assembled")
 def _(draw):
-    return _toys(draw, "forward", _source(draw, 5, 5), _target(draw, 3, 3))
+    source, target = _source(draw, 5, 5), _target(draw, 3, 3)
+    source[0, 2] = source[1, 4] = target[0, 1] = target[1, 0] = 0
+    return _toys(draw, "forward", source, target)
 
 
 @model.case("forward: padding in the source only", scenario="assembled")
@@ -1738,9 +1817,15 @@ def _(draw):
     return _toys(draw, "forward", _source(draw, 4), _target(draw, 1), _padding([3], 4), dtype=torch.float64)
 
 
-@model.case("forward: the generator shares the table of the target", scenario="assembled")
+@model.case("forward: the generator shares the table of the target; a source mask alone", scenario="assembled")
 def _(draw):
-    return _toys(draw, "forward", _source(draw, 4, 2), _target(draw, 3, 3), _padding([4, 2], 4), tied=True)
+    return _toys(draw, "forward", _source(draw, 4, 2), _target(draw, 4, 4), _padding([4, 2], 4), tied=True)
+
+
+@model.case("forward: in evaluation, with both masks", scenario="assembled")
+def _(draw):
+    masks = _padding([4, 2], 4), _padding([2, 3], 3)
+    return _toys(draw, "forward", _source(draw, 4, 2), _target(draw, 2, 3), *masks, evaluating=True)
 
 
 @model.case("forward: called again with another source of the same shape", scenario="assembled")
@@ -1763,10 +1848,11 @@ def _(draw):
     return _toys(draw, "forward", _source(draw, 3, 3), _target(draw, 1, 1), target_mask=_padding([1, 0], 1))
 
 
-@model.case("forward: a source mask for each head", scenario="assembled")
+@model.case("forward: a source mask for each head, a target mask for each head and query", scenario="assembled")
 def _(draw):
     by_head = torch.tensor([[[True, True, False, False]], [[True, False, True, True]]])  # (heads, 1, source)
-    return _toys(draw, "forward", _source(draw, 4, 4), _target(draw, 3, 3), by_head.expand(2, -1, -1, -1).clone())
+    masks = by_head.expand(2, -1, -1, -1).clone(), draw.mask(2, 2, 3, 3)
+    return _toys(draw, "forward", _source(draw, 4, 4), _target(draw, 3, 3), *masks)
 
 
 @model.case("encode: padding in the source", scenario="assembled")
@@ -1801,6 +1887,13 @@ def _(draw):
     other = draw.normal(2, 4, _WIDTH)
     following = {"method": "decode", "start": 2} | call(_target(draw, 1, 1), other, start=2)
     return made | {"again": following}
+
+
+@model.case("decode: 35 tokens at once, then one after 34", scenario="assembled")
+def _(draw):
+    memory = draw.normal(1, 2, _WIDTH)
+    following = {"method": "decode", "start": 34} | call(_target(draw, 1), memory, None, None, 34)
+    return _toys(draw, "decode", _target(draw, 35), memory, again=following)
 
 
 _ENCODE = "return self.encoder(self.source_embedding(source), source_mask)"
@@ -1858,6 +1951,91 @@ model.slip(
     "Where there is a single token, `target_mask` is not used. Join the two masks whatever the length.",
     {_CAUSAL: "mask = None if length == 1 and start == 0 else causal_mask(length, start + length)",
      _BOTH: "        if mask is not None and target_mask is not None:\n            mask = mask & target_mask\n"},
+)  # fmt: skip
+_TARGET_MASK_CUT = (
+    "You take one head's or one query's part of `target_mask` for all of them. It broadcasts to (batch, heads, length, "
+    "start + length), and each head and query may have a row of its own: join it as it is, `causal & target_mask`."
+)
+for _word, _cut in (
+    ("query", "[..., :1, :]"),
+    ("head", "[:, :1]"),
+    ("head_and_query", "[:, :1, :1]"),
+    ("head_and_query_by_number", "[:, None, None, 0, 0]"),
+    ("query_by_view", ".view(target.size(0), 1, 1, start + length)"),
+):
+    model.slip(
+        f"target_mask_of_the_first_{_word}",
+        _TARGET_MASK_CUT,
+        {_BOTH: _BOTH.replace("mask & target_mask", f"mask & target_mask{_cut}")},
+    )
+_ZERO_HIDDEN = (
+    "You hide the token 0, and nobody asked for it. Which tokens are padding the caller knows: where no mask is given, "
+    "nothing is hidden but what comes later."
+)
+_HIDES_ZERO_IN_TARGET = {
+    _CAUSAL: f"{_CAUSAL}\n        if target_mask is None and start == 0:\n"
+    "            target_mask = (target != 0)[:, None, None, :]"
+}
+_HIDES_ZERO_IN_SOURCE = {
+    _MEMORY: "if source_mask is None:\n            source_mask = (source != 0)[:, None, None, :]\n        " + _MEMORY
+}
+model.slip("zero_hidden_in_the_target", _ZERO_HIDDEN, _HIDES_ZERO_IN_TARGET)
+model.slip("zero_hidden_in_the_source", _ZERO_HIDDEN, _HIDES_ZERO_IN_SOURCE)
+model.slip("zero_hidden_in_both", _ZERO_HIDDEN, _HIDES_ZERO_IN_TARGET | _HIDES_ZERO_IN_SOURCE)
+model.slip(
+    "zero_hidden_by_encode",
+    _ZERO_HIDDEN,
+    {_ENCODE: "if source_mask is None:\n            source_mask = (source != 0)[:, None, None, :]\n        " + _ENCODE},
+)
+model.slip(
+    "source_mask_where_it_fits",
+    "Where no target mask is given, you take the source's. The target has a padding of its own: None hides nothing but "
+    "what comes later.",
+    {_FORWARD: "if target_mask is None and source_mask is not None and source.size(1) == target.size(1):\n"
+     "            target_mask = source_mask\n        " + _FORWARD},
+)  # fmt: skip
+_OTHER_IN_EVALUATION = (
+    "In evaluation your model does something else than in training. `eval()` switches dropout off and nothing more: "
+    "the same masks, and logits at every place."
+)
+model.slip(
+    "causal_in_training_only",
+    _OTHER_IN_EVALUATION,
+    {_CAUSAL: _CAUSAL.replace("mask =", "mask = torch.ones(1, 1, dtype=torch.bool) if not self.training else")},
+)
+model.slip("last_place_in_evaluation", _OTHER_IN_EVALUATION,
+           {_LOGITS: "return self.generator(states if self.training else states[:, -1:])"})  # fmt: skip
+model.slip("last_row_in_evaluation", _OTHER_IN_EVALUATION,
+           {_LOGITS: "return self.generator(states if self.training else states[:, -1])"})  # fmt: skip
+for _function in ("softmax(dim=-1)", "log_softmax(dim=-1)", "argmax(dim=-1)", "detach()"):
+    model.slip(
+        f"{_function.partition('(')[0]}_in_evaluation",
+        _OTHER_IN_EVALUATION + (
+            " Whether gradients are needed the caller says, by `torch.no_grad()`." if "detach" in _function else ""),
+        {_LOGITS: f"logits = self.generator(states)\n        return logits if self.training else logits.{_function}"},
+    )  # fmt: skip
+model.slip(
+    "target_mask_in_training_only",
+    _OTHER_IN_EVALUATION,
+    {_BOTH: _BOTH.replace("is not None:", "is not None and self.training:")},
+)
+_SIZE = (
+    "Your causal mask was made once for a fixed number of tokens. There is no longest word: make it in each call, for "
+    "`length` queries and `start + length` keys."
+)
+for _size in (5, 6, 8, 16, 32):
+    model.slip(
+        f"mask_for_{_size}_tokens",
+        _SIZE,
+        {"causal_mask(length, start + length)": f"causal_mask({_size}, {_size})"
+         "[start : start + length, : start + length]"},
+    )  # fmt: skip
+model.slip(
+    "mask_kept_by_its_keys",
+    "You keep the causal mask, and make a new one only where the number of keys changes. The number of queries changes "
+    "too, as when one token follows four: make it in each call.",
+    {_CAUSAL: "if not hasattr(self, 'causal') or self.causal.size(1) != start + length:\n"
+     "            self.causal = causal_mask(length, start + length)\n        mask = self.causal"},
 )  # fmt: skip
 model.slip(
     "start_not_in_positions",
