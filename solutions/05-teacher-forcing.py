@@ -88,8 +88,8 @@ for t, answer in enumerate(names):
 # | it is asked for | P | L | AE | N | AH | T | `<end>` |
 #
 # So the inputs are made from the target: the start token in front, and the last column off. In a short word that
-# column is padding, and then `<end>` stays among the inputs. That does no harm: what comes after it is asked for
-# nothing.
+# column is padding, and then `<end>` stays among the inputs. That does no harm: the places after `<end>` do not count
+# in the loss.
 
 # %% [markdown]
 # ### Exercise 1: `shift_right`
@@ -485,7 +485,7 @@ LabelSmoothing(label_smoothing_loss)
 #
 # - The plain loss, `token_cross_entropy`; no smoothing, no clipping.
 # - Gradients may be left over from before: the checks begin with some.
-# - The caller decides between `model.train()` and `model.eval()`: leave the model in training mode.
+# - Call neither `model.train()` nor `model.eval()`: leave the mode as you find it. It is for the caller to choose.
 #
 # Use your own pieces: `shift_right`, `padding_mask` (lesson 02), `token_cross_entropy`.
 #
@@ -595,8 +595,8 @@ plt.show()
 # a, b   sequences (lists, tuples, strings) of any tokens that can be compared; either may be empty
 # ```
 #
-# No library is ruled out, but it is soon written. The checks have two sequences of forty tokens: make a table, or give
-# a recursion a memory.
+# You may use a library that computes it, but ten lines of your own are enough. Tokens of any kind are compared by
+# `==`. The checks have two sequences of forty tokens: make a table, or give a recursion a memory.
 #
 # ```python
 # edit_distance("kitten", "sitting")  # 3: k→s, e→i, and a g at the end

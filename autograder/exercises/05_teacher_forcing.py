@@ -252,11 +252,15 @@ def _scored(draw, lengths, vocabulary, pad_id, width=None, dtype=torch.float32):
 
 
 def _extreme(draw, lengths, vocabulary, pad_id, dtype=torch.float32):
-    """Logits of ±10,000; the first target of each word has a low one, the others whatever comes."""
-    logits, target = _scored(draw, lengths, vocabulary, pad_id, dtype=dtype)
-    logits = torch.where(logits > 0, 1e4, -1e4).to(dtype)
+    """Logits of ±10,000; the first target of each word has a low one, the others whatever comes.
+
+    In the second place of each word all are about -10,000: far below the largest of the batch and of the word.
+    """
+    near, target = _scored(draw, lengths, vocabulary, pad_id, dtype=dtype)
+    logits = torch.where(near > 0, 1e4, -1e4).to(dtype)
     logits[:, 0] = 1e4
     logits[torch.arange(len(target)), 0, target[:, 0]] = -1e4
+    logits[:, 1] = near[:, 1].round() - 1e4
     return logits, target
 
 
@@ -309,7 +313,7 @@ def _(draw):
     return logits.mT.contiguous().mT, target.T.contiguous().T, 5
 
 
-@token_cross_entropy.case("logits of ±10,000")
+@token_cross_entropy.case("logits of ±10,000, in one place all of them about -10,000")
 def _(draw):
     return *_extreme(draw, [3, 4], 5, 0), 0
 
@@ -554,6 +558,28 @@ def exponentials_overflow(logits, target, pad_id):
     return losses[target != pad_id].mean()
 
 
+_ONE_MAXIMUM = (
+    "You take one maximum away from all the rows. A row that lies far below it then rounds to zeros, and their "
+    "logarithm is -inf. Each row has its own: `amax(dim=-1, keepdim=True)`, or `log_softmax`, which sees to it."
+)
+
+
+@token_cross_entropy.mistake(_ONE_MAXIMUM)
+def one_maximum_for_the_batch(logits, target, pad_id):
+    lowered = logits - logits.max()
+    log_probs = lowered - lowered.exp().sum(dim=-1, keepdim=True).log()
+    losses = -log_probs.gather(-1, target[..., None])[..., 0]
+    return losses[target != pad_id].mean()
+
+
+@token_cross_entropy.mistake(_ONE_MAXIMUM)
+def one_maximum_for_each_word(logits, target, pad_id):
+    lowered = logits - logits.amax(dim=(1, 2), keepdim=True)
+    log_probs = lowered - lowered.exp().sum(dim=-1, keepdim=True).log()
+    losses = -log_probs.gather(-1, target[..., None])[..., 0]
+    return losses[target != pad_id].mean()
+
+
 @token_cross_entropy.mistake(
     "`F.nll_loss` wants log-probabilities, and you hand it raw logits: they are not normalised, so the loss can be "
     "pushed down without end. `log_softmax` first."
@@ -674,10 +700,20 @@ def ignoring_minus_hundred_in_a_copy(logits, target, pad_id):
     return nn.CrossEntropyLoss()(logits.permute(0, 2, 1), labels)
 
 
-@token_cross_entropy.mistake(
-    "You count tokens up to the first padding of a row. That holds only where padding comes last: look at each token "
-    "instead, `target != pad_id`."
+_UP_TO_THE_FIRST = (
+    "You count tokens up to the first padding of a row, or as many from its beginning as are real. That holds only "
+    "where padding comes last: look at each token instead, `target != pad_id`."
 )
+
+
+@token_cross_entropy.mistake(_UP_TO_THE_FIRST)
+def as_many_as_are_real(logits, target, pad_id):
+    losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
+    lengths = (target != pad_id).sum(dim=1, keepdim=True)
+    return losses[torch.arange(target.size(1)) < lengths].mean()
+
+
+@token_cross_entropy.mistake(_UP_TO_THE_FIRST)
 def up_to_the_first_padding(logits, target, pad_id):
     losses = F.cross_entropy(logits.transpose(1, 2), target, reduction="none")
     real = (target != pad_id).long().cumprod(dim=1).bool()
@@ -709,9 +745,9 @@ def _(draw):
     return logits, target, 2, 0.3
 
 
-@label_smoothing_loss.case("no smoothing is plain cross-entropy")
+@label_smoothing_loss.case("no smoothing is plain cross-entropy; padding on the left")
 def _(draw):
-    return *_scored(draw, [2, 4], 5, 0), 0, 0.0
+    return draw.normal(2, 4, 5), draw.padded([2, 4], 1, 5, pad_id=0).flip(1), 0, 0.0
 
 
 @label_smoothing_loss.case("as many places as classes (T = V), by name")
@@ -731,7 +767,7 @@ def _(draw):
     return logits.mT.contiguous().mT, target.T.contiguous().T, 5, 0.1
 
 
-@label_smoothing_loss.case("logits of ±10,000")
+@label_smoothing_loss.case("logits of ±10,000, in one place all of them about -10,000")
 def _(draw):
     return *_extreme(draw, [3, 4], 5, 0), 0, 0.1
 
@@ -895,6 +931,41 @@ def zero_left_out(logits, target, pad_id, smoothing):
     right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
     losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
     return losses[target != 0].mean()
+
+
+@label_smoothing_loss.mistake(_UP_TO_THE_FIRST)
+def counted_up_to_the_first_padding(logits, target, pad_id, smoothing):
+    log_probs = logits.log_softmax(dim=-1)
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
+    return losses[(target == pad_id).cumsum(dim=1) == 0].mean()
+
+
+@label_smoothing_loss.mistake(_UP_TO_THE_FIRST)
+def as_many_from_the_left(logits, target, pad_id, smoothing):
+    log_probs = logits.log_softmax(dim=-1)
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
+    lengths = (target != pad_id).sum(dim=1, keepdim=True)
+    return losses[torch.arange(target.size(1)) < lengths].mean()
+
+
+@label_smoothing_loss.mistake(_ONE_MAXIMUM)
+def one_maximum_for_all(logits, target, pad_id, smoothing):
+    lowered = logits - logits.max()
+    log_probs = lowered - lowered.exp().sum(dim=-1, keepdim=True).log()
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
+    return losses[target != pad_id].mean()
+
+
+@label_smoothing_loss.mistake(_ONE_MAXIMUM)
+def one_maximum_a_word(logits, target, pad_id, smoothing):
+    lowered = logits - logits.amax(dim=(1, 2), keepdim=True)
+    log_probs = lowered - lowered.exp().sum(dim=-1, keepdim=True).log()
+    right = -log_probs.gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    losses = (1 - smoothing) * right - smoothing * log_probs.mean(dim=-1)
+    return losses[target != pad_id].mean()
 
 
 @label_smoothing_loss.mistake(_SUMMED)
@@ -1115,6 +1186,10 @@ _NO_GRADIENTS = (
     "At `optimizer.step()` there are no gradients: you cleared them after `backward`, or stepped before it. "
     "The order: `zero_grad`, `backward`, `step`."
 )
+_ADRIFT = (
+    "`backward()` ran, but its loss no longer hangs on the model: `torch.tensor(…)`, `.detach()`, `.item()` or "
+    "`no_grad` cut it off, and `requires_grad` does not bring it back. Go backward from the loss as it was computed."
+)
 _MASK_OF_THE_SOURCE = (
     "The mask belongs to the source: it says which letters may be read. You made it from the target or the decoder's "
     "inputs, whose length and padding are others: `padding_mask(source, pad_id)`."
@@ -1144,6 +1219,26 @@ train_step.slip(
     "no_backward",
     "`loss.backward()` is missing: without gradients `optimizer.step()` has nothing to step along.",
     {"    loss.backward()\n": ""},
+)
+train_step.slip(
+    "tensor_made_of_the_loss",
+    _ADRIFT,
+    {"    loss.backward()\n": "    torch.tensor(loss.item(), requires_grad=True).backward()\n"},
+)
+train_step.slip(
+    "logits_detached_and_gradient_asked_for",
+    _ADRIFT,
+    {"token_cross_entropy(logits, target, pad_id)": "token_cross_entropy(logits.detach().requires_grad_(), target, "
+     "pad_id)"},
+)  # fmt: skip
+train_step.slip(
+    "no_grad_and_gradient_asked_for",
+    _ADRIFT,
+    {
+        "    logits = model(source, inputs, source_mask)": "    with torch.no_grad():\n"
+        "        logits = model(source, inputs, source_mask)",
+        "token_cross_entropy(logits, target, pad_id)": "token_cross_entropy(logits, target, pad_id).requires_grad_()",
+    },
 )
 train_step.slip(
     "two_steps",
@@ -1476,9 +1571,9 @@ def _(draw):
     return [5, 6, 7, 8], [5, 7, 6, 8]
 
 
-@edit_distance.case("nothing in common, different lengths")
+@edit_distance.case('nothing in common, different lengths: 1 is not "1", "a" is not "A"')
 def _(draw):
-    return [1, 1, 2, 3], [7, 8]
+    return [1, "a", 2, "B"], ["1", "A"]
 
 
 @edit_distance.case("the first is empty")
@@ -1489,6 +1584,11 @@ def _(draw):
 @edit_distance.case("the second is empty")
 def _(draw):
     return "ab", ""
+
+
+@edit_distance.case("capitals and small letters are different letters")
+def _(draw):
+    return "Polish", "polishes"
 
 
 @edit_distance.case("both are empty")
@@ -1554,6 +1654,72 @@ edit_distance.slip(
 edit_distance.slip("borders_of_zeros", _ROW_OF_ZEROS, {"= i + j": "= 0"})
 edit_distance.slip("first_row_of_zeros", _ROW_OF_ZEROS, {"= i + j": "= i"})
 edit_distance.slip("first_column_of_zeros", _ROW_OF_ZEROS, {"= i + j": "= j"})
+_EQUAL_AS_THEY_ARE = (
+    "You change the tokens before you compare them (`str(…)`, `.lower()`). Two tokens are equal if `==` says so, and "
+    "whether capitals matter the caller decides."
+)
+edit_distance.slip(
+    "compared_as_text", _EQUAL_AS_THEY_ARE, {"(a[i - 1] != b[j - 1])": "(str(a[i - 1]) != str(b[j - 1]))"}
+)
+edit_distance.slip(
+    "compared_as_small_text",
+    _EQUAL_AS_THEY_ARE,
+    {"(a[i - 1] != b[j - 1])": "(str(a[i - 1]).lower() != str(b[j - 1]).lower())"},
+)
+edit_distance.slip(
+    "small_letters",
+    _EQUAL_AS_THEY_ARE,
+    {
+        "    table = ": "    if isinstance(a, str) and isinstance(b, str):\n"
+        "        a, b = a.lower(), b.lower()\n    table = "
+    },
+)
+edit_distance.slip(
+    "compared_by_order",
+    "You ask which token is less. Tokens may be of kinds that have no order among them: ask whether they are equal, "
+    "`==`.",
+    {"(a[i - 1] != b[j - 1])": "(a[i - 1] < b[j - 1] or a[i - 1] > b[j - 1])"},
+)
+_MEMO_STAYS = (
+    "Your memory outlives the call (a dict outside the function, or a default `memo={}`): the next pair finds the "
+    "numbers of an earlier one. Make it anew in each call."
+)
+
+
+@edit_distance.mistake(_MEMO_STAYS)
+def memo_by_places_to_come(a, b, i=0, j=0, memo={}):  # noqa: B006
+    if i == len(a) or j == len(b):
+        return len(a) - i + len(b) - j
+    if (i, j) not in memo:
+        change = edit_distance(a, b, i + 1, j + 1) + (a[i] != b[j])
+        memo[i, j] = min(edit_distance(a, b, i + 1, j) + 1, edit_distance(a, b, i, j + 1) + 1, change)
+    return memo[i, j]
+
+
+@edit_distance.mistake(_MEMO_STAYS)
+def memo_by_lengths(a, b, memo={}):  # noqa: B006
+    if not a or not b:
+        return len(a) + len(b)
+    if (len(a), len(b)) not in memo:
+        change = edit_distance(a[:-1], b[:-1]) + (a[-1] != b[-1])
+        memo[len(a), len(b)] = min(edit_distance(a[:-1], b) + 1, edit_distance(a, b[:-1]) + 1, change)
+    return memo[len(a), len(b)]
+
+
+@edit_distance.mistake(_MEMO_STAYS)
+def memo_that_checks_the_borders_too(a, b, memo={}):  # noqa: B006
+    def distance(i, j):
+        if (i, j) not in memo:
+            if i == 0 or j == 0:
+                memo[i, j] = i + j
+            else:
+                change = distance(i - 1, j - 1) + (a[i - 1] != b[j - 1])
+                memo[i, j] = min(distance(i - 1, j) + 1, distance(i, j - 1) + 1, change)
+        return memo[i, j]
+
+    return distance(len(a), len(b))
+
+
 edit_distance.slip(
     "tokens_off_by_one",
     "You compare the wrong tokens: cell (i, j) is about the first i and the first j tokens, so the last ones of them "
@@ -1887,7 +2053,7 @@ def _speaker(draw, source, spoken, start_id=1, end_id=2, max_length=6, vocabular
     """Inputs of the scenario ``table_model``: for one word the model says ``spoken``, all else is chance.
 
     At each place the likeliest token is the right one by a margin of 1, and away from the right prefix the end
-    never is.
+    never is. Two wrong prefixes have answers of their own: the start token twice, and the right one in reverse.
     """
     word, prefix, rows = tuple(source), (start_id,), {}
     for token in spoken:
@@ -1897,6 +2063,11 @@ def _speaker(draw, source, spoken, start_id=1, end_id=2, max_length=6, vocabular
         prefix = (*prefix, token)
     otherwise = draw.normal(max_length + 2, vocabulary)
     otherwise[:, end_id] = -4.0
+    others = [token for token in range(vocabulary) if token not in (end_id, int(otherwise[1].argmax()))]
+    for wrong, token in zip([(start_id, start_id), (spoken[0], start_id)], others, strict=False):
+        row = otherwise[1].clone()
+        row[token] = row.max() + 1.0
+        rows.setdefault((word, wrong), row)
     return {
         "model": table(rows, otherwise, patience=max_length + 40),
         "args": [None, torch.tensor([source]), start_id, end_id, max_length],
@@ -1950,6 +2121,11 @@ def _(draw):
     return _speaker(draw, [5, 0, 3], [6, 1, 0, 4], max_length=4)
 
 
+@greedy_word.case("a long word: 36 tokens", scenario="table_model")
+def _(draw):
+    return _speaker(draw, [6, 4], [*draw.integers(3, 8, 36).tolist(), 2], max_length=50)
+
+
 @greedy_word.case("start and end are one token, as in some libraries", scenario="table_model")
 def _(draw):
     return _speaker(draw, [6, 3, 4], [5, 7, 2], start_id=2, end_id=2)
@@ -1964,6 +2140,10 @@ _ENCODED_AGAIN = (
     "once, then `model.decode` in the loop."
 )
 _ONE_TOO_FEW = "You stop one token too early: `max_length` counts generated tokens, without the start token."
+_SAME_AGAIN = (
+    "The same token comes again and again: you read the logits of the first place (the newest is -1), or what was "
+    "generated is not fed back to the decoder."
+)
 _START_IS_END = (
     "Your loop also looks at the start token. Where it is the end token, too, nothing is ever said: look at generated "
     "tokens only."
@@ -2026,8 +2206,13 @@ greedy_word.slip(
 )
 greedy_word.slip(
     "first_place_read",
-    "You read the logits of the first place, so the same token comes again and again. The newest place is -1.",
+    _SAME_AGAIN,
     {"logits[0, -1]": "logits[0, 0]"},
+)
+greedy_word.slip(
+    "start_token_alone",
+    _SAME_AGAIN,
+    {"torch.tensor([ids], device=source.device)": "torch.tensor([[start_id]], device=source.device)"},
 )
 greedy_word.slip(
     "argmax_over_all_places",
@@ -2059,6 +2244,43 @@ greedy_word.slip(
         "model.decode(torch.tensor([ids], device=source.device), memory)": "model.decode("
         "torch.tensor([ids[-1:]], device=source.device), memory, start=len(ids) - 1)"
     },
+)
+for _length in (4, 8, 16, 32):
+    greedy_word.slip(
+        f"last_{_length}_tokens",
+        "The decoder gets the last few tokens only. It needs the whole prefix from the start token on, however long "
+        "the word has become.",
+        {"torch.tensor([ids], device=source.device)": f"torch.tensor([ids[-{_length}:]], device=source.device)"},
+    )
+for _name, _limit in (("10", "10"), ("20", "20"), ("32", "32"), ("twice_the_source", "2 * source.size(1)")):
+    greedy_word.slip(
+        f"stops_after_{_name}",
+        "You stop at a length of your own. Only the end token and `max_length` end a word.",
+        {"range(max_length)": f"range(min(max_length, {_limit}))"},
+    )
+_NOT_FED_BACK = (
+    "What was generated is not fed back: the decoder reads start tokens and nothing else, all at once or one after the "
+    "other. Append each token to the prefix, and hand the whole prefix to the next `decode`."
+)
+greedy_word.slip(
+    "start_tokens_alone",
+    _NOT_FED_BACK,
+    {"torch.tensor([ids], device=source.device)": "torch.tensor([[start_id] * len(ids)], device=source.device)"},
+)
+
+
+@greedy_word.mistake(_NOT_FED_BACK)
+def all_places_at_once(model, source, start_id, end_id, max_length):
+    logits = model.decode(torch.full((1, max_length), start_id), model.encode(source))
+    ids = logits[0].argmax(dim=-1).tolist()
+    return ids[: ids.index(end_id) + 1] if end_id in ids else ids
+
+
+greedy_word.slip(
+    "in_reverse",
+    "You hand the prefix over in reverse. The decoder reads from left to right: the start token first, the newest "
+    "last.",
+    {"torch.tensor([ids], device=source.device)": "torch.tensor([ids[::-1]], device=source.device)"},
 )
 greedy_word.slip(
     "start_missing_in_the_prefix",
