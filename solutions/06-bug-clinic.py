@@ -377,7 +377,7 @@ show_pairs(faulty_batch)
 # ```
 # repaired_batch(sources, targets, order, pad_id, end_id) → source, target
 # sources, targets  lists of lists of ids, the n-th target belongs to the n-th source
-# order             a list of places: which pair comes first, second, …
+# order             a list of places: which pair comes first, second, …; it may leave pairs out, and repeats none
 # source            int (batch, source), padded with pad_id at the end
 # target            int (batch, length), each with its end token, then padding
 # ```
