@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autograder.messages import decode
@@ -89,3 +90,18 @@ def test_the_next_child_is_ready_while_one_answers_and_outlives_it() -> None:
         assert zygote.end(first) is None  # it was there once
         zygote.drop(second)
         assert new_child(zygote).place == first.place
+
+
+def test_a_dropped_child_is_gone_before_the_next_is_handed_out() -> None:
+    """Else two submissions would take memory at once; this one has much to give back, which takes a while."""
+    with Zygote([], "", [course_folder() / "course.toml"]) as zygote:
+        assert zygote._process
+        first = new_child(zygote)
+        assert said(first, "kept = b'x' * 2**30\nlen(kept)")["result"] == str(2**30)
+        before = {each.pid for each in psutil.Process(zygote._process.pid).children(recursive=True)}
+        zygote.fork_ahead(BUDGET)
+        zygote.drop(first)
+        second = new_child(zygote)
+        left = {each.pid for each in psutil.Process(zygote._process.pid).children(recursive=True)}
+        assert len(before - left) == 1 and len(left - before) == 1
+        assert said(second, "1 + 1")["result"] == "2"
