@@ -190,7 +190,8 @@ def test_answering_hidden_cases_otherwise_earns_nothing(first: Grader) -> None:
     )
     graded = grade_and_go_on(first, Attack("two faces", "", source))
     assert (score(graded), graded.reasons) == (0, [])
-    assert "7 of 14 cases right" in told(graded)
+    cases = len(softmax_packs(first)[0].cases)
+    assert f"{cases} of {2 * cases} cases right" in told(graded)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ _WAYS: dict[str, tuple[str, Callable[[int], str]]] = {
     "numbers": ("def softmax(scores, dim=-1): return scores * 0 + SECRET", lambda secret: f"{secret:8.4f}"),
     "a forged line": (
         "say({'what': 'definition', 'kind': 'function'})\n"
-        "for index in range(7):\n"
+        "for index in range(8):\n"
         "    seen = nested({'forbidden': f'it is {SECRET}', 'line': SECRET})\n"
         "    say({'what': 'case', 'index': index, 'observation': seen})\n"
         "say({'what': 'end', 'stopped': None})\nos._exit(0)", lambda secret: f"it is {secret}"),

@@ -406,7 +406,7 @@ PROTOCOL = [
         WIRE
         + """
 say({"what": "definition", "kind": "function", "signature": "(scores, dim=-1)", "type": "function"})
-for index in range(7):
+for index in range(8):
     seen = nested({"value": {"result": True, "changed": []}})
     say({"what": "case", "index": index, "observation": seen, "right": True})
 say({"what": "verdict", "points": 2.0, "max_points": 2.0, "passed": True})
@@ -433,7 +433,7 @@ say({"what": "end", "stopped": None})
         "cases that nobody asked for count, too",
         WIRE
         + """
-for index in (10**9, 7, 8, -1, -8, 2**70, True):
+for index in (10**9, 8, 9, -1, -9, 2**70, True):
     say({"what": "case", "index": index, "observation": nested({"value": {"result": True, "changed": []}})})
 """
         + WRONG,
