@@ -7,33 +7,18 @@ import torch
 
 from autograder.compare import difference
 from autograder.judging import judge_source
+from autograder.solutions import answer_source, read_source
+from crosstalk.course import course
 
-LAYER = """class EncoderLayer(nn.Module):
-    def __init__(self, d_model, heads, d_ff, dropout=0.0):
-        super().__init__()
-        self.attention_norm = LayerNorm(d_model)
-        self.attention = MultiHeadAttention(d_model, heads)
-        self.feed_forward_norm = LayerNorm(d_model)
-        self.feed_forward = FeedForward(d_model, d_ff)
-        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states, mask=None):
-        attended, _ = self.attention(self.attention_norm(states), mask=mask)
-        states = states + self.dropout(attended)
-        states += self.dropout(self.feed_forward(self.feed_forward_norm(states)))
-        return states
-"""
-STACK = """class Encoder(nn.Module):
-    def __init__(self, layers, d_model, heads, d_ff, dropout=0.0):
-        super().__init__()
-        self.layers = nn.ModuleList([EncoderLayer(d_model, heads, d_ff, dropout) for _ in range(layers)])
-        self.norm = LayerNorm(d_model)
+def solution(name: str) -> str:
+    """The lesson's own answer, for the tests to spoil in one place."""
+    return answer_source(read_source(course().find(name)[0]), name)
 
-    def forward(self, states, mask=None):
-        for layer in self.layers:
-            states = layer(states, mask)
-        return self.norm(states)
-"""
+
+def spoilt(name: str, old: str, new: str) -> str:
+    assert solution(name).count(old) == 1
+    return solution(name).replace(old, new)
 
 
 def said(expected: torch.Tensor, got: torch.Tensor, dimensions: str = "") -> str:
@@ -68,17 +53,14 @@ def test_the_digits_of_float32_are_recognised() -> None:
 
 def test_a_sum_may_be_made_in_place_where_nobody_needs_the_old_one() -> None:
     """Whatever PyTorch's own softmax and norm keep for the backward pass: pieces written by hand keep less."""
-    assert judge_source("EncoderLayer", LAYER).passed
-    masked = """def masked_attention(query, key, value, mask=None):
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -1e9)
-    weights = softmax(scores)
-    if mask is not None:
-        weights *= mask
-    return weights @ value, weights
-"""
-    assert judge_source("masked_attention", masked).passed
+    summed = "states += self.dropout(processed)\n        return states"
+    assert judge_source(
+        "EncoderLayer", spoilt("EncoderLayer", "return states + self.dropout(processed)", summed)
+    ).passed
+    emptied = "weights *= mask"
+    assert judge_source(
+        "masked_attention", spoilt("masked_attention", "weights = weights.masked_fill(~mask, 0.0)", emptied)
+    ).passed
 
 
 @pytest.mark.parametrize(
@@ -91,7 +73,7 @@ def test_a_sum_may_be_made_in_place_where_nobody_needs_the_old_one() -> None:
 )
 def test_one_type_error_is_not_another(old: str, new: str) -> None:
     """The known mistakes of this exercise that raise a TypeError, too, are about query, key and value."""
-    sentence = first_case("EncoderLayer", LAYER.replace(old, new))
+    sentence = first_case("EncoderLayer", spoilt("EncoderLayer", old, new))
     assert "query, key and value" not in sentence
 
 
@@ -104,21 +86,21 @@ def test_one_type_error_is_not_another(old: str, new: str) -> None:
     ],
 )
 def test_a_call_within_the_answer_is_not_the_case_s_own(old: str, new: str) -> None:
-    sentence = first_case("Encoder", STACK.replace(old, new))
+    sentence = first_case("Encoder", spoilt("Encoder", old, new))
     assert "yours cannot be called so" not in sentence and "must take" not in sentence
 
 
 def test_a_missing_parameter_has_no_other_name() -> None:
-    source = LAYER.replace("self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(dropout)\n"
+    source = spoilt("EncoderLayer", "self.dropout = nn.Dropout(dropout)", "self.dropout = nn.Dropout(dropout)\n"
                            "        self.attention.query.bias = None")  # fmt: skip
     assert first_case("EncoderLayer", source) == "Of the parameters there is no `attention.query.bias`."
-    more = LAYER.replace("self.dropout =", "self.other = nn.Linear(1, 1)\n        self.dropout =")
+    more = spoilt("EncoderLayer", "self.dropout =", "self.other = nn.Linear(1, 1)\n        self.dropout =")
     assert first_case("EncoderLayer", more) == "No parameter `other.bias`, `other.weight` is asked for."
 
 
 def test_a_constructor_without_super_is_told_what_to_write() -> None:
     assert "`super().__init__()` as the first line" in first_case(
-        "EncoderLayer", LAYER.replace("        super().__init__()\n", "")
+        "EncoderLayer", spoilt("EncoderLayer", "        super().__init__()\n", "")
     )
 
 
